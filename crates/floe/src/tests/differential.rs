@@ -5,9 +5,7 @@ use floe_rs::gcm::{FloeDecryptor, FloeEncryptor, FloeKey, Header as TheirHeader,
 use proptest::prelude::*;
 
 use super::support::{Case, READERS, message, segment_iv, unsealed};
-use crate::{
-    Backend, Finality, Header, Layout, OpenKey, PLAINTEXT_OFFSET, SEGMENT_OVERHEAD, SegmentLen,
-};
+use crate::{Backend, Finality, Header, Layout, OpenKey, SEGMENT_OVERHEAD, SegmentLen};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
@@ -188,5 +186,3 @@ fn header_bytes(header: &TheirHeader) -> [u8; Header::LEN] {
     ];
     bytes.concat().try_into().unwrap()
 }
-
-const _: () = assert!(PLAINTEXT_OFFSET == 16 && SEGMENT_OVERHEAD == 32 && Header::LEN == 74);

@@ -4,14 +4,20 @@ use proptest::prelude::*;
 
 use crate::place::Position;
 use crate::{
-    Finality, HeadError, Header, HeaderError, Layout, LayoutError, ParamsError, SegmentHead,
-    SegmentLen, Sequence, TooManySegments,
+    Finality, HeadError, Header, HeaderError, Layout, LayoutError, PLAINTEXT_OFFSET, ParamsError,
+    SEGMENT_OVERHEAD, SegmentHead, SegmentLen, Sequence, TAG_LEN, TooManySegments,
 };
 
 const MAX: u64 = i64::MAX as u64;
 
 fn len(segment_len: u32) -> SegmentLen {
     SegmentLen::new(segment_len).unwrap()
+}
+
+/// The sizes are the specification's.
+#[test]
+fn sizes_are_fixed() {
+    assert_eq!((Header::LEN, PLAINTEXT_OFFSET, TAG_LEN, SEGMENT_OVERHEAD), (74, 16, 16, 32));
 }
 
 #[test]
