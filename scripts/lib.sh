@@ -1,0 +1,146 @@
+# Installs what the project's scripts need and the machine lacks. Sourced, not
+# run: `. scripts/lib.sh`, then one `need_...` call for each thing.
+#
+# Every need is probed first, so a second run installs nothing. Debian packages
+# are installed where we may; otherwise the script says which ones to ask the
+# administrator for, and ends with 2.
+# shellcheck shell=bash disable=SC2120,SC2119
+
+root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+venv=$root/.tools/venv
+oldest_rust=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$root/Cargo.toml")
+softhsm_module= # where it is, once need_packages softhsm has found it
+
+# need_packages WHAT...: each WHAT is a line of `package_of` below.
+need_packages() {
+    local what packages=()
+    for what in "$@"; do
+        "has_$what" || read -ra packages <<<"${packages[*]} $(package_of "$what")"
+    done
+    [ ${#packages[@]} -eq 0 ] && return
+    install_packages "${packages[@]}"
+    for what in "$@"; do
+        "has_$what" || give_up "${packages[*]} installed, but there is still no working $what"
+    done
+}
+
+package_of() {
+    case $1 in
+        c_compiler) echo gcc libc6-dev ;;
+        cpp_compiler) echo g++ ;;
+        softhsm) echo softhsm2 ;;
+        venv) echo python3-venv ;;
+        *) give_up "package_of knows no $1" ;;
+    esac
+}
+
+# Rust links with the C compiler, and AWS-LC is written in C.
+has_c_compiler() { compiles "${CC:-cc}" c; }
+
+# libFuzzer is written in C++.
+has_cpp_compiler() { compiles "${CXX:-c++}" c++; }
+
+has_softhsm() { command -v softhsm2-util >/dev/null && find_softhsm_module; }
+
+has_venv() { "$venv/bin/pip" --version >/dev/null 2>&1 || make_venv; }
+
+# need_rust [COMPONENT...]: a toolchain is a person's own choice, so this only
+# says what is missing.
+need_rust() {
+    command -v cargo >/dev/null || PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
+    command -v cargo >/dev/null ||
+        give_up "there is no cargo: install Rust $oldest_rust or later, see https://rustup.rs"
+    local found
+    found=$(cd "$root" && rustc --version | cut -d' ' -f2)
+    is_at_least "$oldest_rust" "${found:-0}" ||
+        give_up "Twinlock needs Rust $oldest_rust or later, and rustc is '${found:-missing}': rustup toolchain install"
+    local component
+    for component in "$@"; do
+        (cd "$root" && cargo "$component" --version >/dev/null 2>&1) ||
+            give_up "there is no cargo $component: rustup component add ${component/fmt/rustfmt}"
+    done
+}
+
+# need_python_tools LOCK...: what each lock file lists, in .tools/venv, whose
+# programs are put on PATH.
+need_python_tools() {
+    need_packages venv
+    local lock stamp
+    for lock in "$@"; do
+        stamp=$venv/installed-${lock//\//-}
+        cmp -s "$root/$lock" "$stamp" && continue
+        echo "installing $lock into .tools/venv"
+        "$venv/bin/pip" install --quiet --require-hashes -r "$root/$lock" || give_up "pip could not install $lock"
+        cp "$root/$lock" "$stamp"
+    done
+    PATH=$venv/bin:$PATH
+}
+
+# Everything that `cargo test --workspace` uses.
+need_test_tools() {
+    need_packages c_compiler softhsm venv # asked together, so that the answer is whole
+    need_rust
+    need_python_tools tests/requirements.txt scripts/requirements.txt
+}
+
+# === The steps behind the needs ===
+
+install_packages() {
+    command -v apt-get >/dev/null ||
+        give_up "not found, and there is no apt-get to install them with; Debian calls them: $*"
+    local as_root
+    as_root=$(become_root) || give_up "not root, nor sudo without a password; ask the administrator for: apt-get install $*"
+    echo "installing $*"
+    # shellcheck disable=SC2086 # none or several words
+    { $as_root apt-get update -qq &&
+        $as_root env DEBIAN_FRONTEND=noninteractive \
+            apt-get install -y -qq --no-install-recommends -o DPkg::Lock::Timeout=300 "$@"; } >&2 ||
+        give_up "apt-get could not install: $*"
+}
+
+# Prints what to put before a command so that it runs as root.
+become_root() {
+    [ "$(id -u)" -eq 0 ] && return
+    sudo -n true 2>/dev/null && echo "sudo -n"
+}
+
+compiles() {
+    local program status
+    program=$(mktemp)
+    printf '#include <stdlib.h>\nint main(void) { return EXIT_SUCCESS; }\n' |
+        "$1" -x "$2" -o "$program" - 2>/dev/null
+    status=$?
+    rm -f "$program"
+    return $status
+}
+
+find_softhsm_module() {
+    local candidate
+    for candidate in /usr/lib/softhsm/libsofthsm2.so /usr/lib/*/softhsm/libsofthsm2.so \
+        /usr/lib64/pkcs11/libsofthsm2.so /opt/homebrew/lib/softhsm/libsofthsm2.so; do
+        [ -r "$candidate" ] || continue
+        # shellcheck disable=SC2034 # for the scripts that source this one
+        softhsm_module=$candidate && return
+    done
+    return 1
+}
+
+# The first python3 on PATH may be too old or lack venv, and the system's own
+# be fine.
+make_venv() {
+    local python
+    for python in python3 /usr/bin/python3; do
+        "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || continue
+        rm -rf "$venv"
+        "$python" -m venv "$venv" >/dev/null 2>&1 && return
+    done
+    rm -rf "$venv"
+    return 1
+}
+
+is_at_least() { printf '%s\n%s\n' "$1" "$2" | sort -C -V; }
+
+give_up() {
+    echo "$(basename -- "$0"): $*" >&2
+    exit 2
+}
