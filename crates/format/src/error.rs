@@ -92,12 +92,12 @@ pub enum DetachedPrefixError {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum ContextError {
-    /// A key or a value holds a control character.
-    #[error("the encryption context pair {:?} holds a control character", escape_untrusted(.0).to_string())]
+    /// A key or a value holds a control character; names the key.
+    #[error("the encryption context key or value at \"{}\" holds a control character", escape_untrusted(.0))]
     ControlCharacter(String),
 
     /// The same key twice.
-    #[error("the encryption context key {:?} is given twice", escape_untrusted(.0).to_string())]
+    #[error("the encryption context key \"{}\" is given twice", escape_untrusted(.0))]
     DuplicateKey(String),
 
     /// A key without characters.
@@ -105,7 +105,7 @@ pub enum ContextError {
     EmptyKey,
 
     /// A key that begins with `twinlock:` or `aws:`, in any case.
-    #[error("the encryption context key {:?} begins with a reserved prefix (twinlock:, aws:)", escape_untrusted(.0).to_string())]
+    #[error("the encryption context key \"{}\" begins with a reserved prefix (twinlock:, aws:)", escape_untrusted(.0))]
     ReservedKey(String),
 
     /// Encoded, the context is longer than 4096 bytes.

@@ -1,0 +1,14 @@
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+//! The crate against `docs/format.md`: one binary, a module per subject.
+
+mod context;
+mod detached;
+mod errors;
+mod identity;
+mod keyslots;
+mod padding;
+mod refused;
+mod schedule;
+mod support;
+mod text;
+mod vector;
