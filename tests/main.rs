@@ -1,1 +1,4 @@
 //! End-to-end tests, one binary.
+#![forbid(unsafe_code)]
+
+mod guards;
