@@ -1,7 +1,7 @@
 //! The first bytes of a payload that is kept apart from its header.
 
-use crate::header::VERSION;
 use crate::limits::DETACHED_PREFIX_LEN;
+use crate::prefix::VERSION;
 use crate::{DetachedPrefixError, EnvelopeId};
 
 const MAGIC: &[u8; 8] = b"TWINPAYL";

@@ -1,22 +1,16 @@
-//! The header: what it holds, how it is read, how it is written.
+//! What a header holds, and its body's bytes.
 
 use crate::cbor::{self, Reader};
 use crate::fields::{Fields, FieldsWriter, OddFields};
-use crate::limits::{
-    HEADER_TAG_LEN, MAX_BODY_LEN, MAX_HEADER_LEN, MAX_KEYSLOTS, MIN_STANDARD_PADDING, PADDING_STEP,
-    PREFIX_LEN,
-};
-use crate::schedule::HeaderKey;
+use crate::limits::{HEADER_TAG_LEN, MAX_KEYSLOTS, PREFIX_LEN};
 use crate::{
     EncryptionContext, EnvelopeId, Generation, HeaderError, HeaderTooLarge, InvalidHeader, Keyslot,
-    PairKeyslot, PayloadSuite, TamperedHeader, WrappedPair,
+    Padding, PairKeyslot, PayloadSuite, Prefix, UnsignedHeader, WrappedPair,
 };
 
-pub(crate) const VERSION: u8 = 1;
-const MAGIC: &[u8; 8] = b"TWINLOCK";
-
 /// What a header says. Where it comes from decides whether to believe it: see
-/// [`UnverifiedHeader`] and [`VerifiedHeader`].
+/// [`UnverifiedHeader`](crate::UnverifiedHeader) and
+/// [`VerifiedHeader`](crate::VerifiedHeader).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     envelope_id: EnvelopeId,
@@ -105,9 +99,9 @@ impl Header {
         body.resize(body.len() + len - unpadded, 0);
 
         let mut bytes = Vec::with_capacity(len);
-        bytes.extend(Prefix { body_len: body.len() }.encode());
+        bytes.extend(Prefix::of_body(body.len()).encode());
         bytes.extend(body);
-        Ok(UnsignedHeader { bytes })
+        Ok(UnsignedHeader::new(bytes))
     }
 
     fn encode_body(&self) -> Vec<u8> {
@@ -121,7 +115,7 @@ impl Header {
     }
 
     /// Reads the body's map and leaves `reader` behind it.
-    fn parse(reader: &mut Reader<'_>) -> Result<Self, HeaderError> {
+    pub(crate) fn parse(reader: &mut Reader<'_>) -> Result<Self, HeaderError> {
         let mut fields = Fields::read(reader, "the body's map")?;
         let suite = fields.required(2, "a payload suite (key 2)")?.uint()?;
         let payload_suite =
@@ -177,239 +171,5 @@ fn check_keyslots(keyslots: &[Keyslot]) -> Result<(), InvalidHeader> {
     match ids.windows(2).find(|two| two[0] == two[1]) {
         Some(two) => Err(InvalidHeader::RepeatedPair(two[0])),
         None => Ok(()),
-    }
-}
-
-/// A header's first 16 bytes, from which its length is known.
-///
-/// A reader of a stream takes these first, and allocates for the rest only
-/// when they are in order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Prefix {
-    body_len: usize,
-}
-
-impl Prefix {
-    /// Reads the first 16 bytes of `bytes`; what follows is not looked at.
-    ///
-    /// # Errors
-    /// [`HeaderError::NotTwinlock`] as soon as a byte differs from the magic,
-    /// even when there are fewer than 16.
-    pub fn parse(bytes: &[u8]) -> Result<Self, HeaderError> {
-        let magic_len = bytes.len().min(MAGIC.len());
-        if bytes[..magic_len] != MAGIC[..magic_len] {
-            return Err(HeaderError::NotTwinlock);
-        }
-        let Some(prefix) = bytes.first_chunk::<PREFIX_LEN>() else {
-            return Err(HeaderError::Truncated { have: bytes.len(), need: PREFIX_LEN });
-        };
-        let [.., version, r1, r2, r3, l1, l2, l3, l4] = *prefix;
-        if version != VERSION {
-            return Err(HeaderError::UnsupportedVersion(version));
-        }
-        if [r1, r2, r3] != [0; 3] {
-            return Err(HeaderError::malformed(9, "three zero bytes"));
-        }
-        let body_len = u32::from_be_bytes([l1, l2, l3, l4]) as usize;
-        if body_len > MAX_BODY_LEN {
-            return Err(HeaderError::malformed(12, "a body of at most 65,488 bytes"));
-        }
-        Ok(Self { body_len })
-    }
-
-    /// Bytes of the body, padding included.
-    #[must_use]
-    pub fn body_len(&self) -> usize {
-        self.body_len
-    }
-
-    /// Bytes of the whole header: this prefix, the body and the tag.
-    #[must_use]
-    pub fn header_len(&self) -> usize {
-        PREFIX_LEN + self.body_len + HEADER_TAG_LEN
-    }
-
-    fn encode(self) -> [u8; PREFIX_LEN] {
-        let body_len = u32::try_from(self.body_len).expect("a body has at most 65,488 bytes");
-        let mut bytes = [0; PREFIX_LEN];
-        bytes[..8].copy_from_slice(MAGIC);
-        bytes[8] = VERSION;
-        bytes[12..].copy_from_slice(&body_len.to_be_bytes());
-        bytes
-    }
-}
-
-/// Zero bytes between a header's fields and its tag, so that a later rewrap
-/// finds room to replace the header in place.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Padding {
-    /// See [`standard_header_len`].
-    #[default]
-    Standard,
-    /// So many bytes of padding.
-    Bytes(usize),
-    /// As much padding as makes the whole header so many bytes long.
-    FillTo(usize),
-}
-
-impl Padding {
-    fn header_len(self, unpadded: usize) -> Result<usize, HeaderTooLarge> {
-        let (needed, room) = match self {
-            Self::Standard => (standard_header_len(unpadded), MAX_HEADER_LEN),
-            Self::Bytes(padding) => (unpadded.saturating_add(padding), MAX_HEADER_LEN),
-            Self::FillTo(len) => (unpadded.max(len), len.min(MAX_HEADER_LEN)),
-        };
-        if needed > room {
-            return Err(HeaderTooLarge { needed, room });
-        }
-        Ok(needed)
-    }
-}
-
-/// The length our writer gives a header that takes `unpadded` bytes with its
-/// prefix and its tag: at least 512 bytes more, rounded up to a multiple of
-/// 2048, but never more than 65,536 because of the padding.
-#[must_use]
-pub const fn standard_header_len(unpadded: usize) -> usize {
-    if unpadded > MAX_HEADER_LEN {
-        return unpadded;
-    }
-    let padded = (unpadded + MIN_STANDARD_PADDING).next_multiple_of(PADDING_STEP);
-    if padded > MAX_HEADER_LEN {
-        return MAX_HEADER_LEN;
-    }
-    padded
-}
-
-/// A header's bytes, all but the tag.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnsignedHeader {
-    bytes: Vec<u8>,
-}
-
-impl UnsignedHeader {
-    /// Bytes of the whole header, with the tag that it still lacks.
-    #[must_use]
-    pub fn header_len(&self) -> usize {
-        self.bytes.len() + HEADER_TAG_LEN
-    }
-
-    /// The bytes that the tag is computed over.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-
-    /// The whole header, ready to be written.
-    #[must_use]
-    pub fn sign(self, key: &HeaderKey) -> Vec<u8> {
-        let mut bytes = self.bytes;
-        let tag = key.tag(&bytes);
-        bytes.extend(tag);
-        bytes
-    }
-}
-
-/// A header that is well formed and may still be a forgery.
-///
-/// Everything in it is the word of whoever stored the file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnverifiedHeader {
-    bytes: Vec<u8>,
-    header: Header,
-    padding_len: usize,
-}
-
-impl UnverifiedHeader {
-    /// Reads a whole header and nothing behind it; see [`Prefix::header_len`].
-    ///
-    /// Whatever parses is canonical: [`Header::encode`] with the same padding
-    /// gives the same bytes again.
-    ///
-    /// # Errors
-    /// What is wrong with the bytes, and where.
-    pub fn parse(bytes: impl Into<Vec<u8>>) -> Result<Self, HeaderError> {
-        let bytes = bytes.into();
-        let header_len = Prefix::parse(&bytes)?.header_len();
-        if bytes.len() < header_len {
-            return Err(HeaderError::Truncated { have: bytes.len(), need: header_len });
-        }
-        if bytes.len() > header_len {
-            return Err(HeaderError::malformed(header_len, "the end of the header"));
-        }
-        let body_end = header_len - HEADER_TAG_LEN;
-        let mut reader = Reader::new(&bytes, PREFIX_LEN..body_end);
-        let header = Header::parse(&mut reader)?;
-        let padding = reader.position()..body_end;
-        check_padding(&bytes[padding.clone()], padding.start)?;
-        Ok(Self { header, padding_len: padding.len(), bytes })
-    }
-
-    /// What the header claims.
-    #[must_use]
-    pub fn header(&self) -> &Header {
-        &self.header
-    }
-
-    /// Bytes of padding.
-    #[must_use]
-    pub fn padding_len(&self) -> usize {
-        self.padding_len
-    }
-
-    /// The bytes that were parsed, with the tag.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-
-    /// Checks the header tag over the bytes that were parsed, in constant time.
-    ///
-    /// # Errors
-    /// When the tag is of another header or another key (format.md#R25).
-    pub fn verify(self, key: &HeaderKey) -> Result<VerifiedHeader, TamperedHeader> {
-        let (signed, tag) = self.bytes.split_at(self.bytes.len() - HEADER_TAG_LEN);
-        key.verify(signed, tag)?;
-        Ok(VerifiedHeader(self))
-    }
-}
-
-fn check_padding(padding: &[u8], start: usize) -> Result<(), HeaderError> {
-    match padding.iter().position(|byte| *byte != 0) {
-        Some(i) => Err(HeaderError::malformed(start + i, "a zero byte of padding")),
-        None => Ok(()),
-    }
-}
-
-/// A header whose tag was made with its DEK.
-///
-/// It was written by someone who could open the envelope. That may be anyone
-/// who ever could, and the header may be an old one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct VerifiedHeader(UnverifiedHeader);
-
-impl VerifiedHeader {
-    /// What the header says.
-    #[must_use]
-    pub fn header(&self) -> &Header {
-        &self.0.header
-    }
-
-    /// What the header says, without its bytes.
-    #[must_use]
-    pub fn into_header(self) -> Header {
-        self.0.header
-    }
-
-    /// Bytes of padding.
-    #[must_use]
-    pub fn padding_len(&self) -> usize {
-        self.0.padding_len
-    }
-
-    /// The header's bytes, with the tag.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0.bytes
     }
 }

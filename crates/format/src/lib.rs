@@ -66,6 +66,9 @@ mod fields;
 mod header;
 mod ids;
 mod keyslot;
+mod padding;
+mod prefix;
+mod signed;
 mod suites;
 mod text;
 
@@ -75,11 +78,12 @@ pub use error::{
     ContextError, DetachedPrefixError, HeaderError, HeaderTooLarge, InvalidHeader,
     InvalidShareSlot, SameKey, TamperedHeader, WrongKek, WrongShare,
 };
-pub use header::{
-    Header, Padding, Prefix, UnsignedHeader, UnverifiedHeader, VerifiedHeader, standard_header_len,
-};
+pub use header::Header;
 pub use ids::{EnvelopeId, Generation, PairId, Side};
 pub use keyslot::{Keyslot, PairKeyslot, ShareSlot, UnknownKeyslot, WrappedPair};
+pub use padding::{Padding, standard_header_len};
+pub use prefix::Prefix;
 pub use schedule::HeaderKey;
+pub use signed::{UnsignedHeader, UnverifiedHeader, VerifiedHeader};
 pub use suites::{KekSuite, PayloadSuite, ShareAlgorithm};
 pub use text::escape_untrusted;

@@ -1,5 +1,6 @@
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 //! The crate against `docs/format.md`: one binary, a module per subject.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod context;
 mod detached;

@@ -170,6 +170,15 @@ fn r8_fields_out_of_order_or_twice() {
 }
 
 #[test]
+fn r10_depth_counts_from_the_keyslots_item() {
+    let nested = |arrays| Item::Raw([vec![0x81; arrays], vec![0]].concat());
+    parse_share(&share("p:1").with(1, nested(2))).unwrap();
+    assert_malformed(parse_share(&share("p:1").with(1, nested(3))), None, "at most 4");
+    parse_pair(&pair(1).with(1, nested(3))).unwrap();
+    assert_malformed(parse_pair(&pair(1).with(1, nested(4))), None, "at most 4");
+}
+
+#[test]
 fn r11_bytes_behind_a_keyslots_item() {
     let content = [pair(1).encode(), vec![0]].concat();
     let bytes = body_with(vec![keyslot(1, content)]);
