@@ -1,2 +1,192 @@
+//! Customer-held-key encryption: data that opens only with two keys, held by
+//! two holders.
+//!
+//! The *provider* (a cloud's key manager) holds one key, the *customer* (a
+//! token behind PKCS#11) the other. Each wraps a random *share*; the two
+//! shares together make the key that opens a file. Neither holder ever sees the
+//! other's share, nor the data key.
+//!
+//! # A file
+//!
+//! ```no_run
+//! # async fn example(provider: twinlock::ProviderKey, customer: twinlock::CustomerKey)
+//! # -> Result<(), Box<dyn std::error::Error>> {
+//! use std::path::Path;
+//! use twinlock::{Decryptor, EncryptionContext, Encryptor, file};
+//!
+//! // The context is readable, but a file with another one does not open.
+//! let context = EncryptionContext::from_pairs([("object", "reports/2026.pdf")])?;
+//!
+//! // One async step asks the holders; the bulk work that follows is synchronous.
+//! let encryptor = Encryptor::builder(provider.clone(), customer.clone())
+//!     .context(context.clone())
+//!     .prepare()
+//!     .await?;
+//! file::encrypt_file(encryptor, Path::new("2026.pdf"), Path::new("2026.pdf.twl"), false)?;
+//!
+//! let decryptor = Decryptor::expecting(context).provider(provider).customer(customer);
+//! file::decrypt_file(&decryptor, Path::new("2026.pdf.twl"), Path::new("back.pdf"), false).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A [`ProviderKey`] is made of a holder from `twinlock-remote-keys` (AWS KMS),
+//! a [`CustomerKey`] of one from `twinlock-pkcs11`. For development both can be
+//! a [`FileKek`].
+//!
+//! # A byte slice
+//!
+//! ```
+//! # futures_util::FutureExt::now_or_never(async {
+//! use twinlock::{CustomerKey, Decryptor, EncryptionContext, Encryptor, FileKek, KeyUri, ProviderKey};
+//! # let folder = tempfile::tempdir()?;
+//! # let kek = |name| KeyUri::parse(&format!("file://{}/{name}", folder.path().display()));
+//! # let (ours, theirs) = (kek("provider.kek")?, kek("customer.kek")?);
+//! # FileKek::create(&ours)?;
+//! # FileKek::create(&theirs)?;
+//! let provider = ProviderKey::new(FileKek::open(&ours)?)?;
+//! let customer = CustomerKey::new(FileKek::open(&theirs)?)?;
+//!
+//! let encryptor = Encryptor::builder(provider.clone(), customer.clone()).prepare().await?;
+//! let envelope = encryptor.encrypt_slice(b"attack at dawn")?;
+//!
+//! let decryptor = Decryptor::expecting(EncryptionContext::new()).provider(provider).customer(customer);
+//! assert_eq!(decryptor.decrypt_slice(&envelope).await?, b"attack at dawn");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # }).unwrap().unwrap();
+//! ```
+//!
+//! # A range
+//!
+//! ```no_run
+//! # async fn example(decryptor: twinlock::Decryptor) -> Result<(), Box<dyn std::error::Error>> {
+//! use std::io::{Read, Seek, SeekFrom};
+//!
+//! let mut input = std::fs::File::open("video.twl")?;
+//! let envelope = decryptor.open(twinlock::read_header(&mut input)?).await?;
+//! let mut video = envelope.seek_reader(input)?; // as many as wanted from one envelope
+//! video.seek(SeekFrom::Start(1 << 30))?;
+//! let mut frame = vec![0; 4096];
+//! video.read_exact(&mut frame)?; // touches one or two segments, and verifies them
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # A key holder of your own
+//!
+//! Implement [`KeyHolder`]; the front page of `twinlock_keys` has a complete
+//! one. Feature `testing` has one in memory, with faults to inject.
+//!
+//! ```
+//! use twinlock::{BoxFuture, CustomerKey, HolderError, HolderErrorKind, KeyHolder, KeyUri};
+//! use twinlock::{Share, ShareAlgorithm, WrapContext, WrappedShare};
+//!
+//! # trait Api: Send + Sync {
+//! #     fn seal(&self, data: &[u8], aad: &[u8]) -> Option<Vec<u8>>;
+//! #     fn open(&self, data: &[u8], aad: &[u8]) -> Option<Vec<u8>>;
+//! # }
+//! struct Appliance {
+//!     uri: KeyUri, // for instance pkcs11:token=appliance;object=kek
+//!     api: Box<dyn Api>,
+//! }
+//!
+//! impl KeyHolder for Appliance {
+//!     fn uri(&self) -> &KeyUri {
+//!         &self.uri
+//!     }
+//!
+//!     fn wrap_key<'a>(
+//!         &'a self,
+//!         share: &'a Share,
+//!         context: &'a WrapContext,
+//!     ) -> BoxFuture<'a, Result<WrappedShare, HolderError>> {
+//!         Box::pin(async move {
+//!             let wrapped = self.api.seal(share.expose(), context.aad()).ok_or_else(|| {
+//!                 HolderError::new(HolderErrorKind::Denied, "the appliance says no")
+//!             })?;
+//!             Ok(WrappedShare::new(ShareAlgorithm::HolderAead, wrapped))
+//!         })
+//!     }
+//!
+//!     fn unwrap_key<'a>(
+//!         &'a self,
+//!         wrapped: &'a WrappedShare,
+//!         context: &'a WrapContext,
+//!     ) -> BoxFuture<'a, Result<Share, HolderError>> {
+//!         Box::pin(async move {
+//!             let share = self.api.open(wrapped.bytes(), context.aad());
+//!             share
+//!                 .and_then(|bytes| Share::try_copy_of(&bytes))
+//!                 .ok_or_else(|| HolderError::invalid_ciphertext("not one of the appliance's shares"))
+//!         })
+//!     }
+//! }
+//! # fn takes(holder: Appliance) -> Result<CustomerKey, twinlock::WrongSide> { CustomerKey::new(holder) }
+//! ```
+//!
+//! # What is promised
+//!
+//! - No plaintext byte leaves before the segment that holds it is verified.
+//! - Truncated, reordered, repeated, spliced, extended or altered files are
+//!   errors, and so is a file of another encryption context.
+//! - No share is trusted that its holder did not unwrap again.
+//! - Only holders that the application named are ever contacted.
+//! - Whoever reads a stream has a verified *prefix* until the last read returns
+//!   0 bytes.
+//!
+//! What is not: `docs/threat-model.md` says it, above all that the machine that
+//! encrypts or decrypts holds both shares while it does so.
+//!
+//! # Features
+//!
+//! | feature | default | what it adds |
+//! |---|---|---|
+//! | `backend-aws-lc` | yes | the fast AES-GCM; needs a C compiler to build |
+//! | `backend-rustcrypto` | yes | the pure-Rust AES-GCM |
+//! | `blocking` | | the key step for callers without an async runtime |
+//! | `tokio` | | `tokio::io` adaptors |
+//! | `testing` | | in-memory holders with faults |
+//!
+//! Holders say themselves which runtime they need; the AWS one needs tokio.
 #![forbid(unsafe_code)]
-//! Stub.
+
+#[cfg(feature = "blocking")]
+mod blocking;
+mod decrypt;
+mod encrypt;
+pub mod file;
+mod inspect;
+mod payload;
+mod prove;
+mod random;
+mod shares;
+#[cfg(feature = "testing")]
+pub mod testing;
+
+#[cfg(feature = "blocking")]
+pub use blocking::RuntimeError;
+#[cfg(feature = "tokio")]
+pub use decrypt::read_header_async;
+pub use decrypt::{
+    DecryptError, Decryptor, Envelope, FailedAttempt, OpenError, OpenErrorKind, ReadHeaderError,
+    read_header,
+};
+pub use encrypt::{DEFAULT_SEGMENT_LEN, Encryptor, EncryptorBuilder, PrepareError};
+pub use inspect::{Inspection, PayloadFacts, PayloadSizes, inspect};
+#[cfg(feature = "tokio")]
+pub use payload::{AsyncDecryptReader, AsyncEncryptWriter};
+pub use payload::{DecryptReader, EncryptWriter, PayloadError, SeekReader};
+pub use prove::{Call, CallOutcome, Party, Proof, ProofAttempt, prove};
+pub use shares::{KeyslotFailure, ShareFailure};
+
+// The vocabulary of the crates below, so that callers need only this one.
+pub use twinlock_floe::{Backend, BackendError};
+pub use twinlock_format::{
+    ContextError, EncryptionContext, EnvelopeId, Header, HeaderError, HeaderTooLarge,
+    InvalidHeader, InvalidShareSlot, Keyslot, UnverifiedHeader, escape_untrusted,
+};
+pub use twinlock_keys::{
+    BoxFuture, CreateFileKekError, CustomerKey, FileKek, HolderAnswer, HolderError,
+    HolderErrorKind, KeyHolder, KeyUri, KeyUriError, ProviderKey, RandomnessError, Share,
+    ShareAlgorithm, Side, WrapContext, WrappedShare, WrongSide,
+};

@@ -1,0 +1,632 @@
+//! From an unverified header and two holders to an open envelope.
+
+use std::io::{self, Read, Seek, SeekFrom};
+
+use twinlock_floe::{Backend, BackendError, Header as FloeHeader, OpenKey};
+use twinlock_format::limits::PAYLOAD_AAD_LEN;
+use twinlock_format::{
+    EncryptionContext, Generation, Header, HeaderError, PairKeyslot, Prefix, UnverifiedHeader,
+    VerifiedHeader, escape_untrusted, limits, schedule,
+};
+use twinlock_keys::{
+    CustomerKey, HolderError, HolderErrorKind, KeyHolder, KeyUri, ProviderKey, Secret, Side,
+};
+
+use crate::encrypt::chosen_backend;
+use crate::payload::{DecryptReader, PayloadError, SeekReader, open_floe};
+use crate::shares::{KeyslotFailure, ShareFailure, open_keyslot};
+
+/// A reader tries at most so many keyslots of one header.
+const MAX_ATTEMPTS: usize = 4;
+
+/// Opens envelopes with the holders that the application names.
+///
+/// No holder is ever contacted because a header names it: the header's URIs
+/// are only matched against the holders given here, in the order in which they
+/// were given.
+#[derive(Clone)]
+#[must_use = "nothing happens before `open`"]
+pub struct Decryptor {
+    expected: Expected,
+    providers: Vec<ProviderKey>,
+    customers: Vec<CustomerKey>,
+    moved: Vec<(KeyUri, KeyUri)>,
+    min_generation: Generation,
+    backend: Option<Backend>,
+}
+
+#[derive(Clone)]
+enum Expected {
+    Any,
+    Pairs(EncryptionContext),
+}
+
+impl Decryptor {
+    /// Opens only envelopes whose encryption context has all pairs of
+    /// `context`. With an empty `context`, only envelopes without one.
+    pub fn expecting(context: EncryptionContext) -> Self {
+        Self::new(Expected::Pairs(context))
+    }
+
+    /// Opens envelopes of any encryption context. Whoever stores the files can
+    /// then swap one for another without being noticed.
+    pub fn any_context() -> Self {
+        Self::new(Expected::Any)
+    }
+
+    fn new(expected: Expected) -> Self {
+        Self {
+            expected,
+            providers: Vec::new(),
+            customers: Vec::new(),
+            moved: Vec::new(),
+            min_generation: Generation::default(),
+            backend: None,
+        }
+    }
+
+    /// Adds a provider's holder.
+    pub fn provider(mut self, holder: ProviderKey) -> Self {
+        self.providers.push(holder);
+        self
+    }
+
+    /// Adds a customer's holder.
+    pub fn customer(mut self, holder: CustomerKey) -> Self {
+        self.customers.push(holder);
+        self
+    }
+
+    /// Says that what headers call `from` is now served by the holder `to`: a
+    /// token was renamed, a host moved.
+    pub fn moved(mut self, from: KeyUri, to: KeyUri) -> Self {
+        self.moved.push((from, to));
+        self
+    }
+
+    /// Refuses headers of an earlier generation: those that a rewrap replaced.
+    pub fn min_generation(mut self, generation: u64) -> Self {
+        self.min_generation = Generation(generation);
+        self
+    }
+
+    /// Which AES-GCM implementation opens. Without this it is what the
+    /// environment variable `TWINLOCK_AEAD` says, else the fastest there is.
+    pub fn backend(mut self, backend: Backend) -> Self {
+        self.backend = Some(backend);
+        self
+    }
+
+    /// The key step: has both holders of a keyslot unwrap their shares, side
+    /// by side, and verifies the header with what they give.
+    ///
+    /// # Errors
+    /// When the context is not the expected one (no holder is called then), no
+    /// keyslot opens, or the header was tampered with.
+    pub async fn open(&self, header: UnverifiedHeader) -> Result<Envelope, OpenError> {
+        let backend = chosen_backend(self.backend)?;
+        self.check_context(header.header().context())?;
+        self.check_generation(header.header().generation())?;
+        let dek = self.open_dek(header.header()).await?;
+
+        let envelope_id = header.header().envelope_id();
+        let header = header
+            .verify(&schedule::header_key(dek.expose(), &envelope_id))
+            .map_err(|_| OpenError::Tampered)?;
+        let facts = header.header();
+        Ok(Envelope {
+            payload_key: Secret::copy_of(&schedule::payload_key(dek.expose(), &envelope_id)),
+            payload_aad: schedule::payload_aad(
+                facts.payload_suite(),
+                &envelope_id,
+                facts.context(),
+            ),
+            header,
+            backend,
+        })
+    }
+
+    /// [`Decryptor::open`] for callers without an async runtime: it runs one of
+    /// its own and waits.
+    ///
+    /// # Errors
+    /// As [`Decryptor::open`].
+    ///
+    /// # Panics
+    /// When called from inside an async runtime.
+    #[cfg(feature = "blocking")]
+    pub fn open_blocking(&self, header: UnverifiedHeader) -> Result<Envelope, OpenError> {
+        crate::blocking::wait_for(self.open(header))?
+    }
+
+    /// Reads a header from the beginning of `input`, opens it, and returns a
+    /// reader for the plaintext.
+    ///
+    /// # Errors
+    /// As [`read_header`], [`Decryptor::open`] and [`Envelope::reader`].
+    pub async fn reader<R: Read>(&self, mut input: R) -> Result<DecryptReader<R>, DecryptError> {
+        let header = read_header(&mut input)?;
+        Ok(self.open(header).await?.reader(input)?)
+    }
+
+    /// As [`Decryptor::reader`], for `tokio::io`.
+    ///
+    /// # Errors
+    /// As [`Decryptor::reader`].
+    #[cfg(feature = "tokio")]
+    pub async fn async_reader<R: tokio::io::AsyncRead + Unpin>(
+        &self,
+        mut input: R,
+    ) -> Result<crate::AsyncDecryptReader<R>, DecryptError> {
+        let header = read_header_async(&mut input).await?;
+        Ok(self.open(header).await?.async_reader(input).await?)
+    }
+
+    /// Opens an envelope that lies in memory as a whole.
+    ///
+    /// # Errors
+    /// As [`Decryptor::reader`]; no plaintext is returned then.
+    pub async fn decrypt_slice(&self, envelope: &[u8]) -> Result<Vec<u8>, DecryptError> {
+        let mut reader = self.reader(envelope).await?;
+        let mut plaintext = Vec::with_capacity(envelope.len());
+        match reader.read_to_end(&mut plaintext) {
+            Ok(_) => Ok(plaintext),
+            Err(error) => {
+                zeroize::Zeroize::zeroize(&mut plaintext);
+                Err(error.into())
+            }
+        }
+    }
+
+    fn check_context(&self, actual: &EncryptionContext) -> Result<(), OpenError> {
+        match &self.expected {
+            Expected::Any => Ok(()),
+            Expected::Pairs(expected) if expected.is_empty() && !actual.is_empty() => {
+                Err(OpenError::UnexpectedContext { actual: actual.clone() })
+            }
+            Expected::Pairs(expected) => {
+                match expected.iter().find(|(key, value)| actual.get(key) != Some(value)) {
+                    Some((key, _)) => Err(OpenError::WrongContext {
+                        key: key.to_owned(),
+                        actual: actual.get(key).map(str::to_owned),
+                    }),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+
+    fn check_generation(&self, actual: Generation) -> Result<(), OpenError> {
+        if actual < self.min_generation {
+            return Err(OpenError::OldGeneration {
+                actual: actual.0,
+                expected: self.min_generation.0,
+            });
+        }
+        Ok(())
+    }
+
+    async fn open_dek(&self, header: &Header) -> Result<Secret<32>, OpenError> {
+        let mut failures = Vec::new();
+        for attempt in self.attempts(header).into_iter().take(MAX_ATTEMPTS) {
+            let opened = open_keyslot(
+                attempt.keyslot,
+                attempt.provider,
+                attempt.customer,
+                &header.envelope_id(),
+                header.context(),
+            )
+            .await;
+            match opened {
+                Ok(dek) => return Ok(Secret::copy_of(&dek)),
+                Err(failure) => failures.push(attempt.failed(failure)),
+            }
+        }
+        match failures.is_empty() {
+            true => Err(OpenError::NoKeyslot { uris: uri_pairs(header) }),
+            false => Err(OpenError::Keyslots { failures }),
+        }
+    }
+
+    /// The keyslots that we have both holders for, in the order in which the
+    /// holders were given.
+    fn attempts<'a>(&'a self, header: &'a Header) -> Vec<Attempt<'a>> {
+        let mut attempts = Vec::new();
+        for provider in self.providers.iter().map(ProviderKey::holder) {
+            for customer in self.customers.iter().map(CustomerKey::holder) {
+                let matching = header.supported_keyslots().filter(|keyslot| {
+                    self.serves(provider, keyslot.pair().provider().uri())
+                        && self.serves(customer, keyslot.pair().customer().uri())
+                });
+                attempts.extend(matching.map(|keyslot| Attempt { keyslot, provider, customer }));
+            }
+        }
+        attempts
+    }
+
+    /// True if `holder` is the one that a header calls `uri`.
+    fn serves(&self, holder: &dyn KeyHolder, uri: &str) -> bool {
+        let Ok(uri) = KeyUri::parse(uri) else { return false };
+        let moved = self.moved.iter().filter(|(from, _)| from.same_key(&uri)).map(|(_, to)| to);
+        moved.chain([&uri]).any(|uri| uri.same_key(holder.uri()))
+    }
+}
+
+struct Attempt<'a> {
+    keyslot: &'a PairKeyslot,
+    provider: &'a dyn KeyHolder,
+    customer: &'a dyn KeyHolder,
+}
+
+impl Attempt<'_> {
+    fn failed(&self, failure: KeyslotFailure) -> FailedAttempt {
+        FailedAttempt {
+            provider: self.provider.uri().clone(),
+            customer: self.customer.uri().clone(),
+            failure,
+        }
+    }
+}
+
+/// Reads the header at the beginning of `input` and nothing after it. What it
+/// says is unverified.
+///
+/// At most 64 KiB are read and allocated, whatever the bytes claim.
+///
+/// # Errors
+/// When reading fails or the bytes are no header of ours.
+pub fn read_header(input: &mut impl Read) -> Result<UnverifiedHeader, ReadHeaderError> {
+    let mut bytes = Vec::with_capacity(limits::PREFIX_LEN);
+    read_up_to(input, limits::PREFIX_LEN, &mut bytes)?;
+    let prefix = Prefix::parse(&bytes)?;
+    read_up_to(input, prefix.header_len() - bytes.len(), &mut bytes)?;
+    Ok(UnverifiedHeader::parse(bytes)?)
+}
+
+/// As [`read_header`], for `tokio::io`.
+///
+/// # Errors
+/// As [`read_header`].
+#[cfg(feature = "tokio")]
+pub async fn read_header_async(
+    input: &mut (impl tokio::io::AsyncRead + Unpin),
+) -> Result<UnverifiedHeader, ReadHeaderError> {
+    let mut bytes = Vec::with_capacity(limits::PREFIX_LEN);
+    read_up_to_async(input, limits::PREFIX_LEN, &mut bytes).await?;
+    let prefix = Prefix::parse(&bytes)?;
+    read_up_to_async(input, prefix.header_len() - bytes.len(), &mut bytes).await?;
+    Ok(UnverifiedHeader::parse(bytes)?)
+}
+
+#[cfg(feature = "tokio")]
+async fn read_up_to_async(
+    input: &mut (impl tokio::io::AsyncRead + Unpin),
+    len: usize,
+    bytes: &mut Vec<u8>,
+) -> io::Result<()> {
+    use tokio::io::AsyncReadExt as _;
+    input.take(len as u64).read_to_end(bytes).await.map(drop)
+}
+
+fn read_up_to(input: &mut impl Read, len: usize, bytes: &mut Vec<u8>) -> io::Result<()> {
+    input.take(len as u64).read_to_end(bytes).map(drop)
+}
+
+/// An envelope whose header was verified. Readers of its payload are made from
+/// it, as many as are wanted.
+pub struct Envelope {
+    header: VerifiedHeader,
+    payload_key: Secret<32>,
+    payload_aad: [u8; PAYLOAD_AAD_LEN],
+    backend: Backend,
+}
+
+impl Envelope {
+    /// The header, which is authentic.
+    #[must_use]
+    pub fn header(&self) -> &Header {
+        self.header.header()
+    }
+
+    /// Reads the plaintext from start to end. `input` stands right behind the
+    /// header, where [`read_header`] leaves it.
+    ///
+    /// # Errors
+    /// When the payload's own header cannot be read or is not authentic.
+    pub fn reader<R: Read>(&self, mut input: R) -> io::Result<DecryptReader<R>> {
+        let key = self.payload_key(&mut input)?;
+        Ok(DecryptReader::new(input, &key, self.first_segment()))
+    }
+
+    /// Reads any part of the plaintext. The envelope is all of `input`.
+    ///
+    /// # Errors
+    /// When the payload's own header cannot be read or is not authentic.
+    pub fn seek_reader<R: Read + Seek>(&self, mut input: R) -> io::Result<SeekReader<R>> {
+        input.seek(SeekFrom::Start(self.header_len()))?;
+        let key = self.payload_key(&mut input)?;
+        SeekReader::new(input, &key, self.first_segment())
+    }
+
+    /// As [`Envelope::reader`], for `tokio::io`.
+    ///
+    /// # Errors
+    /// When the payload's own header cannot be read or is not authentic.
+    #[cfg(feature = "tokio")]
+    pub async fn async_reader<R: tokio::io::AsyncRead + Unpin>(
+        &self,
+        mut input: R,
+    ) -> io::Result<crate::AsyncDecryptReader<R>> {
+        let mut floe_header = Vec::with_capacity(FloeHeader::LEN);
+        read_up_to_async(&mut input, FloeHeader::LEN, &mut floe_header).await?;
+        let key = self.open_key(&floe_header)?;
+        Ok(crate::AsyncDecryptReader::new(input, &key, self.first_segment()))
+    }
+
+    fn payload_key(&self, input: &mut impl Read) -> io::Result<OpenKey> {
+        let mut floe_header = Vec::with_capacity(FloeHeader::LEN);
+        read_up_to(input, FloeHeader::LEN, &mut floe_header)?;
+        Ok(self.open_key(&floe_header)?)
+    }
+
+    fn open_key(&self, floe_header: &[u8]) -> Result<OpenKey, PayloadError> {
+        let end = self.header_len() + floe_header.len() as u64;
+        let floe_header =
+            floe_header.try_into().map_err(|_| PayloadError::Truncated { offset: end })?;
+        let key = self.payload_key.expose();
+        open_floe(key, &self.payload_aad, floe_header, self.backend, self.header_len())
+    }
+
+    fn first_segment(&self) -> u64 {
+        self.header_len() + FloeHeader::LEN as u64
+    }
+
+    fn header_len(&self) -> u64 {
+        self.header.as_bytes().len() as u64
+    }
+}
+
+/// Why no header could be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadHeaderError {
+    /// The bytes are no header of ours.
+    #[error(transparent)]
+    Header(#[from] HeaderError),
+    /// Reading failed.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Why an envelope did not open.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// `TWINLOCK_AEAD` names no backend of this build.
+    #[error("TWINLOCK_AEAD: {0}")]
+    Backend(#[from] BackendError),
+    /// There were keyslots that we have both holders for, and none opened.
+    #[error("{}", describe_failures(.failures))]
+    Keyslots {
+        /// What became of each, in the order in which they were tried.
+        failures: Vec<FailedAttempt>,
+    },
+    /// No keyslot names a provider and a customer that the caller gave.
+    #[error("no keyslot names both a provider and a customer key that were given; the file wants {}", describe_uris(.uris))]
+    NoKeyslot {
+        /// Provider and customer of each keyslot, as the unverified header has
+        /// them.
+        uris: Vec<(String, String)>,
+    },
+    /// The header is of an earlier generation than the caller accepts.
+    #[error(
+        "the header is of generation {actual}, and at least {expected} is expected: it was rolled back, or not yet rewrapped"
+    )]
+    OldGeneration {
+        /// The header's.
+        actual: u64,
+        /// The least that the caller accepts.
+        expected: u64,
+    },
+    /// No async runtime could be started for a blocking call.
+    #[cfg(feature = "blocking")]
+    #[error(transparent)]
+    Runtime(#[from] crate::blocking::RuntimeError),
+    /// The keys are right and the header is not what was written with them.
+    #[error("the header was tampered with")]
+    Tampered,
+    /// The envelope has an encryption context and the caller expects none.
+    #[error("the file has an encryption context that was not expected: {}", describe_context(.actual))]
+    UnexpectedContext {
+        /// The header's, unverified.
+        actual: EncryptionContext,
+    },
+    /// A pair of the expected encryption context is missing or different.
+    #[error("{}", describe_wrong_context(.key, .actual.as_deref()))]
+    WrongContext {
+        /// The expected pair's key.
+        key: String,
+        /// What the header has for it, unverified.
+        actual: Option<String>,
+    },
+}
+
+/// A keyslot that was tried and did not open.
+#[derive(Debug, Clone)]
+pub struct FailedAttempt {
+    /// The provider's key that was asked.
+    pub provider: KeyUri,
+    /// The customer's key that was asked.
+    pub customer: KeyUri,
+    /// What became of it.
+    pub failure: KeyslotFailure,
+}
+
+impl FailedAttempt {
+    /// What each holder said, if it is holders that failed.
+    pub fn holder_errors(&self) -> impl Iterator<Item = (Side, &KeyUri, &HolderError)> {
+        self.share_failures().filter_map(|(side, uri, failure)| match failure {
+            ShareFailure::Holder(error) => Some((side, uri, error)),
+            ShareFailure::WrongShare => None,
+        })
+    }
+
+    fn share_failures(&self) -> impl Iterator<Item = (Side, &KeyUri, &ShareFailure)> {
+        let (provider, customer) = match &self.failure {
+            KeyslotFailure::Shares { provider, customer } => (provider.as_ref(), customer.as_ref()),
+            KeyslotFailure::WrappedDek => (None, None),
+        };
+        let provider = provider.map(|failure| (Side::Provider, &self.provider, failure));
+        let customer = customer.map(|failure| (Side::Customer, &self.customer, failure));
+        provider.into_iter().chain(customer)
+    }
+
+    fn describe(&self) -> String {
+        let said: Vec<String> = self
+            .share_failures()
+            .map(|(side, uri, failure)| format!("the {side} key {uri}: {failure}"))
+            .collect();
+        match said.is_empty() {
+            true => format!(
+                "the wrapped DEK does not open with the shares of {} and {}: the header was tampered with",
+                self.provider, self.customer
+            ),
+            false => said.join("; "),
+        }
+    }
+}
+
+/// What an [`OpenError`] comes down to, for programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OpenErrorKind {
+    /// A holder denies, has no such key or has switched it off, or no keyslot
+    /// names holders that we have.
+    NoAccess,
+    /// The file was tampered with, or is not the expected one.
+    NotAuthentic,
+    /// A holder did not answer, or asks to be asked later. Worth a retry.
+    Unavailable,
+    /// A setting on our side is wrong.
+    Misconfigured,
+    /// A holder failed in a way that none of the others describes.
+    Failed,
+}
+
+impl OpenError {
+    /// What this comes down to. Of several failed keyslots the one counts that
+    /// leaves the most hope.
+    #[must_use]
+    pub fn kind(&self) -> OpenErrorKind {
+        match self {
+            Self::Backend(_) => OpenErrorKind::Misconfigured,
+            Self::NoKeyslot { .. } => OpenErrorKind::NoAccess,
+            Self::OldGeneration { .. }
+            | Self::Tampered
+            | Self::UnexpectedContext { .. }
+            | Self::WrongContext { .. } => OpenErrorKind::NotAuthentic,
+            #[cfg(feature = "blocking")]
+            Self::Runtime(_) => OpenErrorKind::Failed,
+            Self::Keyslots { failures } => kind_of_failures(failures),
+        }
+    }
+}
+
+fn kind_of_failures(failures: &[FailedAttempt]) -> OpenErrorKind {
+    let kinds: Vec<OpenErrorKind> = failures
+        .iter()
+        .flat_map(FailedAttempt::holder_errors)
+        .map(|(_, _, error)| kind_of_holder_error(error.kind()))
+        .collect();
+    let by_hope = [
+        OpenErrorKind::Unavailable,
+        OpenErrorKind::NoAccess,
+        OpenErrorKind::Misconfigured,
+        OpenErrorKind::Failed,
+    ];
+    let hope = by_hope.into_iter().find(|kind| kinds.contains(kind));
+    hope.unwrap_or(OpenErrorKind::NotAuthentic)
+}
+
+fn kind_of_holder_error(kind: HolderErrorKind) -> OpenErrorKind {
+    match kind {
+        HolderErrorKind::Denied | HolderErrorKind::Disabled | HolderErrorKind::NotFound => {
+            OpenErrorKind::NoAccess
+        }
+        HolderErrorKind::InvalidCiphertext => OpenErrorKind::NotAuthentic,
+        HolderErrorKind::Misconfigured => OpenErrorKind::Misconfigured,
+        HolderErrorKind::TimedOut | HolderErrorKind::Unavailable { .. } => {
+            OpenErrorKind::Unavailable
+        }
+        _ => OpenErrorKind::Failed,
+    }
+}
+
+/// Why an envelope was not decrypted: any step of the three.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecryptError {
+    /// No header could be read.
+    #[error(transparent)]
+    Header(#[from] ReadHeaderError),
+    /// Reading failed.
+    #[error(transparent)]
+    Io(io::Error),
+    /// The envelope did not open.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The payload is not what was encrypted.
+    #[error(transparent)]
+    Payload(#[from] PayloadError),
+}
+
+impl From<io::Error> for DecryptError {
+    fn from(error: io::Error) -> Self {
+        match PayloadError::of(&error) {
+            Some(&payload) => Self::Payload(payload),
+            None => Self::Io(error),
+        }
+    }
+}
+
+fn describe_failures(failures: &[FailedAttempt]) -> String {
+    let said: Vec<String> = failures.iter().map(FailedAttempt::describe).collect();
+    match said.as_slice() {
+        [one] => one.clone(),
+        many => format!("none of {} keyslots opens: {}", many.len(), many.join(" | ")),
+    }
+}
+
+fn uri_pairs(header: &Header) -> Vec<(String, String)> {
+    let uris = |keyslot: &PairKeyslot| {
+        let pair = keyslot.pair();
+        (pair.provider().uri().to_owned(), pair.customer().uri().to_owned())
+    };
+    header.supported_keyslots().map(uris).collect()
+}
+
+fn describe_uris(uris: &[(String, String)]) -> String {
+    if uris.is_empty() {
+        return "a newer version of Twinlock".to_owned();
+    }
+    let pair = |(provider, customer): &(String, String)| {
+        format!("{} and {}", escape_untrusted(provider), escape_untrusted(customer))
+    };
+    uris.iter().map(pair).collect::<Vec<_>>().join(", or ")
+}
+
+fn describe_context(context: &EncryptionContext) -> String {
+    let pair = |(key, value)| format!("{}={}", escape_untrusted(key), escape_untrusted(value));
+    context.iter().map(pair).collect::<Vec<_>>().join(", ")
+}
+
+fn describe_wrong_context(key: &str, actual: Option<&str>) -> String {
+    let key = escape_untrusted(key);
+    match actual {
+        Some(actual) => format!(
+            "the file's encryption context has another value for {key}: {}",
+            escape_untrusted(actual)
+        ),
+        None => format!("the file's encryption context has no {key}"),
+    }
+}

@@ -1,0 +1,325 @@
+//! From two holders to an encryptor for one payload.
+
+use std::io::{self, Read, Write};
+
+use futures_util::future::try_join_all;
+use twinlock_floe::{Backend, BackendError, Header as FloeHeader, SealKey, SegmentLen};
+use twinlock_format::limits::{MAX_SEGMENT_LEN, MIN_SEGMENT_LEN, PAYLOAD_AAD_LEN};
+use twinlock_format::{
+    EncryptionContext, EnvelopeId, Header, HeaderTooLarge, InvalidHeader, InvalidShareSlot,
+    Keyslot, Padding, schedule,
+};
+use twinlock_keys::{
+    CustomerKey, HolderError, KeyUri, ProviderKey, RandomnessError, Scheme, Secret, Side,
+};
+
+use crate::payload::EncryptWriter;
+use crate::random;
+use crate::shares::NewPair;
+
+/// The length of an encrypted segment unless the caller chooses another: 256
+/// KiB (`docs/adr/0006-segment-length.md`).
+pub const DEFAULT_SEGMENT_LEN: u32 = 256 << 10;
+
+/// Encrypts one payload: the key traffic is done, the bulk work is to come.
+///
+/// Every way to use it consumes it, because a header is for one payload.
+pub struct Encryptor {
+    header: Vec<u8>,
+    envelope_id: EnvelopeId,
+    payload_key: Secret<32>,
+    payload_aad: [u8; PAYLOAD_AAD_LEN],
+    segment_len: SegmentLen,
+    backend: Backend,
+}
+
+impl Encryptor {
+    /// Begins an encryptor whose first keyslot is of these two holders.
+    pub fn builder(provider: ProviderKey, customer: CustomerKey) -> EncryptorBuilder {
+        EncryptorBuilder {
+            keyslots: vec![(provider, customer)],
+            context: EncryptionContext::new(),
+            segment_len: None,
+            backend: None,
+            read_back: true,
+        }
+    }
+
+    /// The envelope's random name, 32 bytes.
+    #[must_use]
+    pub fn envelope_id(&self) -> EnvelopeId {
+        self.envelope_id
+    }
+
+    /// How many bytes the envelope of a plaintext of `plaintext_len` bytes has.
+    /// `None` when it is too long for one envelope.
+    #[must_use]
+    pub fn envelope_len(&self, plaintext_len: u64) -> Option<u64> {
+        let layout = twinlock_floe::Layout::of_plaintext(self.segment_len, plaintext_len).ok()?;
+        layout.ciphertext_len().checked_add((self.header.len() + FloeHeader::LEN) as u64)
+    }
+
+    /// Encrypts a slice into an envelope.
+    ///
+    /// # Errors
+    /// When the operating system has no random bytes to give.
+    pub fn encrypt_slice(self, plaintext: &[u8]) -> Result<Vec<u8>, RandomnessError> {
+        let len =
+            self.envelope_len(plaintext.len() as u64).and_then(|len| usize::try_from(len).ok());
+        let output = Vec::with_capacity(len.unwrap_or_default());
+        let encrypted = self
+            .writer(output)
+            .and_then(|mut writer| writer.write_all(plaintext).and_then(|()| writer.finish()));
+        encrypted.map_err(|error| {
+            error.downcast().expect("writing to memory fails only for want of random bytes")
+        })
+    }
+
+    /// Encrypts all of `input` to `output`; returns the number of plaintext
+    /// bytes.
+    ///
+    /// # Errors
+    /// When reading or writing fails; what was written by then is no envelope.
+    pub fn encrypt(self, mut input: impl Read, output: impl Write) -> io::Result<u64> {
+        let mut writer = self.writer(output)?;
+        let len = writer.read_from(&mut input)?;
+        writer.finish()?.flush()?;
+        Ok(len)
+    }
+
+    /// Writes the header to `output` and returns a writer for the plaintext,
+    /// which must be [finished](EncryptWriter::finish).
+    ///
+    /// # Errors
+    /// When writing fails or the system has no random bytes to give.
+    pub fn writer<W: Write>(self, mut output: W) -> io::Result<EncryptWriter<W>> {
+        let (key, start) = self.start().map_err(io::Error::other)?;
+        output.write_all(&start)?;
+        Ok(EncryptWriter::new(output, &key))
+    }
+
+    /// As [`Encryptor::writer`], for `tokio::io`.
+    ///
+    /// # Errors
+    /// When writing fails or the system has no random bytes to give.
+    #[cfg(feature = "tokio")]
+    pub async fn async_writer<W: tokio::io::AsyncWrite + Unpin>(
+        self,
+        mut output: W,
+    ) -> io::Result<crate::AsyncEncryptWriter<W>> {
+        let (key, start) = self.start().map_err(io::Error::other)?;
+        tokio::io::AsyncWriteExt::write_all(&mut output, &start).await?;
+        Ok(crate::AsyncEncryptWriter::new(output, &key))
+    }
+
+    /// The payload's key, and the bytes that stand before its first segment.
+    fn start(self) -> Result<(SealKey, Vec<u8>), RandomnessError> {
+        let (key, floe_header) = SealKey::create(
+            self.payload_key.expose(),
+            random::bytes()?,
+            &self.payload_aad,
+            self.segment_len,
+            self.backend,
+        );
+        let mut start = self.header;
+        start.extend(floe_header);
+        Ok((key, start))
+    }
+}
+
+/// What an [`Encryptor`] is made of.
+#[must_use = "nothing happens before `prepare`"]
+pub struct EncryptorBuilder {
+    keyslots: Vec<(ProviderKey, CustomerKey)>,
+    context: EncryptionContext,
+    segment_len: Option<u32>,
+    backend: Option<Backend>,
+    read_back: bool,
+}
+
+impl EncryptorBuilder {
+    /// Binds the envelope to `context`. It stands readable in the header and
+    /// in the holders' logs.
+    pub fn context(mut self, context: EncryptionContext) -> Self {
+        self.context = context;
+        self
+    }
+
+    /// Adds another way in: *any* keyslot opens the envelope, and each needs
+    /// both of its holders.
+    pub fn keyslot(mut self, provider: ProviderKey, customer: CustomerKey) -> Self {
+        self.keyslots.push((provider, customer));
+        self
+    }
+
+    /// Length of an encrypted segment in bytes: a power of two from 4 KiB to
+    /// 16 MiB. The default is [`DEFAULT_SEGMENT_LEN`].
+    pub fn segment_len(mut self, bytes: u32) -> Self {
+        self.segment_len = Some(bytes);
+        self
+    }
+
+    /// Which AES-GCM implementation seals. Without this it is what the
+    /// environment variable `TWINLOCK_AEAD` says, else the fastest there is.
+    pub fn backend(mut self, backend: Backend) -> Self {
+        self.backend = Some(backend);
+        self
+    }
+
+    /// Takes holders at their word. By default each holder must unwrap what it
+    /// wrapped before anything is encrypted, for a share that cannot be
+    /// unwrapped is data lost. For a holder whose credentials may only wrap.
+    pub fn without_read_back(mut self) -> Self {
+        self.read_back = false;
+        self
+    }
+
+    /// [`EncryptorBuilder::prepare`] for callers without an async runtime: it
+    /// runs one of its own and waits.
+    ///
+    /// # Errors
+    /// As [`EncryptorBuilder::prepare`].
+    ///
+    /// # Panics
+    /// When called from inside an async runtime.
+    #[cfg(feature = "blocking")]
+    pub fn prepare_blocking(self) -> Result<Encryptor, PrepareError> {
+        crate::blocking::wait_for(self.prepare())?
+    }
+
+    /// The key step: each holder wraps a fresh share and shows that it can
+    /// unwrap it. All keyslots and both sides are asked side by side.
+    ///
+    /// # Errors
+    /// When a holder fails or its key is of no use here; nothing is written.
+    pub async fn prepare(self) -> Result<Encryptor, PrepareError> {
+        let segment_len = checked_segment_len(self.segment_len.unwrap_or(DEFAULT_SEGMENT_LEN))?;
+        let backend = chosen_backend(self.backend)?;
+        for (provider, customer) in &self.keyslots {
+            check_uris(provider.holder().uri(), customer.holder().uri())?;
+        }
+        let pairs = try_join_all(self.keyslots.iter().map(|(provider, customer)| {
+            NewPair::make(provider, customer, &self.context, self.read_back)
+        }))
+        .await?;
+
+        let envelope_id = EnvelopeId(random::bytes()?);
+        let dek = Secret::<32>::random()?;
+        let keyslots = pairs
+            .into_iter()
+            .map(|pair| pair.keyslot(&envelope_id, &dek).map(Keyslot::from))
+            .collect::<Result<Vec<_>, _>>()?;
+        let header = Header::new(envelope_id, self.context, keyslots)?;
+        let header_key = schedule::header_key(dek.expose(), &envelope_id);
+        let payload_aad =
+            schedule::payload_aad(header.payload_suite(), &envelope_id, header.context());
+        Ok(Encryptor {
+            header: header.encode(Padding::Standard)?.sign(&header_key),
+            envelope_id,
+            payload_key: Secret::copy_of(&schedule::payload_key(dek.expose(), &envelope_id)),
+            payload_aad,
+            segment_len,
+            backend,
+        })
+    }
+}
+
+/// Why nothing could be encrypted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PrepareError {
+    /// A URI that its holder has not resolved to the name of a key.
+    #[error("{0} is an alias: a header names keys, so its holder has to resolve it first")]
+    Alias(KeyUri),
+    /// `TWINLOCK_AEAD` names no backend of this build.
+    #[error("TWINLOCK_AEAD: {0}")]
+    Backend(#[from] BackendError),
+    /// The header would not be one of this format.
+    #[error(transparent)]
+    Header(#[from] InvalidHeader),
+    /// Too many keyslots, or too large ones, for the header's 64 KiB.
+    #[error(transparent)]
+    HeaderTooLarge(#[from] HeaderTooLarge),
+    /// A holder refused or failed.
+    #[error("the {side} key {uri}: {source}")]
+    Holder {
+        /// Whose holder.
+        side: Side,
+        /// Which key.
+        uri: KeyUri,
+        /// What it said.
+        source: HolderError,
+    },
+    /// A holder answered with something that a header cannot carry.
+    #[error("the key {uri} gave an answer that does not fit a header: {source}")]
+    HolderAnswer {
+        /// Which key.
+        uri: KeyUri,
+        /// What does not fit.
+        source: InvalidShareSlot,
+    },
+    /// The system has no random bytes to give.
+    #[error(transparent)]
+    Randomness(#[from] RandomnessError),
+    /// No async runtime could be started for a blocking call.
+    #[cfg(feature = "blocking")]
+    #[error(transparent)]
+    Runtime(#[from] crate::blocking::RuntimeError),
+    /// A holder unwraps what it has just wrapped to something else.
+    #[error(
+        "the {side} key {uri} does not give back the share that it wrapped: \
+         data encrypted with it would be lost, so nothing was"
+    )]
+    ReadBack {
+        /// Whose holder.
+        side: Side,
+        /// Which key.
+        uri: KeyUri,
+    },
+    /// Provider and customer are the same key.
+    #[error("{uri} is given as the provider and as the customer key: two holders need two keys")]
+    SameKey {
+        /// That key.
+        uri: KeyUri,
+    },
+    /// Not a power of two from 4 KiB to 16 MiB.
+    #[error("a segment has a power of two from 4096 to 16777216 bytes, not {0}")]
+    SegmentLen(u32),
+}
+
+fn check_uris(provider: &KeyUri, customer: &KeyUri) -> Result<(), PrepareError> {
+    for uri in [provider, customer] {
+        if uri.is_alias() {
+            return Err(PrepareError::Alias(uri.clone()));
+        }
+        if uri.scheme() == Scheme::File {
+            tracing::warn!(key = %uri, "a key in a file is for development: whoever reads the file holds it");
+        }
+    }
+    if provider.same_key(customer) {
+        return Err(PrepareError::SameKey { uri: provider.clone() });
+    }
+    Ok(())
+}
+
+fn checked_segment_len(bytes: u32) -> Result<SegmentLen, PrepareError> {
+    accepted_segment_len(bytes as usize)
+        .then(|| SegmentLen::new(bytes).ok())
+        .flatten()
+        .ok_or(PrepareError::SegmentLen(bytes))
+}
+
+/// The segment lengths that envelopes have: powers of two, 4 KiB to 16 MiB.
+pub(crate) fn accepted_segment_len(bytes: usize) -> bool {
+    bytes.is_power_of_two()
+        && (MIN_SEGMENT_LEN as usize..=MAX_SEGMENT_LEN as usize).contains(&bytes)
+}
+
+/// What the caller chose, else what the environment says, else the fastest.
+pub(crate) fn chosen_backend(chosen: Option<Backend>) -> Result<Backend, BackendError> {
+    match (chosen, std::env::var("TWINLOCK_AEAD")) {
+        (Some(backend), _) => Ok(backend),
+        (None, Ok(name)) if !name.is_empty() => name.parse(),
+        (None, _) => Ok(Backend::default()),
+    }
+}
