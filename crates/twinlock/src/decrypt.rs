@@ -230,7 +230,7 @@ impl Decryptor {
 
     /// The keyslots that we have both holders for, in the order in which the
     /// holders were given.
-    fn attempts<'a>(&'a self, header: &'a Header) -> Vec<Attempt<'a>> {
+    pub(crate) fn attempts<'a>(&'a self, header: &'a Header) -> Vec<Attempt<'a>> {
         let mut attempts = Vec::new();
         for provider in self.providers.iter().map(ProviderKey::holder) {
             for customer in self.customers.iter().map(CustomerKey::holder) {
@@ -252,10 +252,11 @@ impl Decryptor {
     }
 }
 
-struct Attempt<'a> {
-    keyslot: &'a PairKeyslot,
-    provider: &'a dyn KeyHolder,
-    customer: &'a dyn KeyHolder,
+/// A keyslot and the two holders that serve it.
+pub(crate) struct Attempt<'a> {
+    pub(crate) keyslot: &'a PairKeyslot,
+    pub(crate) provider: &'a dyn KeyHolder,
+    pub(crate) customer: &'a dyn KeyHolder,
 }
 
 impl Attempt<'_> {

@@ -160,7 +160,7 @@ mod payload;
 mod prove;
 mod random;
 mod shares;
-#[cfg(feature = "testing")]
+#[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
 #[cfg(feature = "blocking")]
@@ -176,7 +176,7 @@ pub use inspect::{Inspection, PayloadFacts, PayloadSizes, inspect};
 #[cfg(feature = "tokio")]
 pub use payload::{AsyncDecryptReader, AsyncEncryptWriter};
 pub use payload::{DecryptReader, EncryptWriter, PayloadError, SeekReader};
-pub use prove::{Call, CallOutcome, Party, Proof, ProofAttempt, prove};
+pub use prove::{Call, CallOutcome, Party, Proof, ProofAttempt};
 pub use shares::{KeyslotFailure, ShareFailure};
 
 // The vocabulary of the crates below, so that callers need only this one.

@@ -1,10 +1,9 @@
 //! Evidence that neither holder alone opens a file: by trying.
 
-use twinlock_format::{Header, PairKeyslot, Side, UnverifiedHeader, schedule};
-use twinlock_keys::{
-    CustomerKey, HolderAnswer, HolderErrorKind, KeyHolder, KeyUri, ProviderKey, Share,
-};
+use twinlock_format::{Keyslot, PairKeyslot, Side, UnverifiedHeader, schedule};
+use twinlock_keys::{HolderAnswer, HolderErrorKind, KeyHolder, KeyUri, Share};
 
+use crate::Decryptor;
 use crate::shares::{ask_to_unwrap, keys_side};
 
 /// Who tries to open the file.
@@ -100,44 +99,29 @@ impl Proof {
     }
 }
 
-/// Tries to open `header` with the provider alone, with the customer alone and
-/// with both, on the first keyslot that both serve.
-///
-/// Each attempt makes real calls: each holder is asked to unwrap *both* shares
-/// of the keyslot, and then every KEK that can be computed from what was
-/// obtained (in either place, and with an all-zero share in place of a missing
-/// one) is tried on the wrapped DEK. `None` when no keyslot names both.
-pub async fn prove(
-    header: &UnverifiedHeader,
-    provider: &ProviderKey,
-    customer: &CustomerKey,
-) -> Option<Proof> {
-    let (keyslot, slot) = find_keyslot(header.header(), provider.holder(), customer.holder())?;
-    let asks = Asks { header, slot };
-    let provider = (Side::Provider, provider.holder());
-    let customer = (Side::Customer, customer.holder());
-    let attempts = [
-        asks.attempt(Party::ProviderAlone, &[provider]).await,
-        asks.attempt(Party::CustomerAlone, &[customer]).await,
-        asks.attempt(Party::Both, &[provider, customer]).await,
-    ];
-    Some(Proof { keyslot, attempts })
-}
-
-fn find_keyslot<'a>(
-    header: &'a Header,
-    provider: &dyn KeyHolder,
-    customer: &dyn KeyHolder,
-) -> Option<(usize, &'a PairKeyslot)> {
-    let names = |uri: &str, holder: &dyn KeyHolder| {
-        KeyUri::parse(uri).is_ok_and(|uri| uri.same_key(holder.uri()))
-    };
-    let slots = header.keyslots().iter().enumerate();
-    slots.filter_map(|(index, slot)| Some((index, slot.as_pair()?))).find(|(_, slot)| {
-        slot.is_supported()
-            && names(slot.pair().provider().uri(), provider)
-            && names(slot.pair().customer().uri(), customer)
-    })
+impl Decryptor {
+    /// Tries to open `header` with the provider alone, with the customer alone
+    /// and with both, on the first keyslot that holders given here serve. It
+    /// expects no context: who proves wants to see what opens, not whether the
+    /// file is the right one.
+    ///
+    /// Each attempt makes real calls: each holder is asked to unwrap *both*
+    /// shares of the keyslot, and then every KEK that can be computed from what
+    /// was obtained (in either place, and with an all-zero share in place of a
+    /// missing one) is tried on the wrapped DEK. `None` when no keyslot names
+    /// holders given here.
+    pub async fn prove(&self, header: &UnverifiedHeader) -> Option<Proof> {
+        let first = self.attempts(header.header()).into_iter().next()?;
+        let asks = Asks { header, slot: first.keyslot };
+        let provider = (Side::Provider, first.provider);
+        let customer = (Side::Customer, first.customer);
+        let attempts = [
+            asks.attempt(Party::ProviderAlone, &[provider]).await,
+            asks.attempt(Party::CustomerAlone, &[customer]).await,
+            asks.attempt(Party::Both, &[provider, customer]).await,
+        ];
+        Some(Proof { keyslot: asks.index(), attempts })
+    }
 }
 
 struct Asks<'a> {
@@ -146,6 +130,14 @@ struct Asks<'a> {
 }
 
 impl Asks<'_> {
+    fn index(&self) -> usize {
+        let pair_id = self.slot.pair().pair_id();
+        let is_ours =
+            |slot: &Keyslot| slot.as_pair().is_some_and(|slot| slot.pair().pair_id() == pair_id);
+        let slots = self.header.header().keyslots();
+        slots.iter().position(is_ours).expect("the keyslot is one of this header's")
+    }
+
     async fn attempt(&self, party: Party, holders: &[(Side, &dyn KeyHolder)]) -> ProofAttempt {
         let mut calls = Vec::new();
         let mut shares = vec![Share::copy_of(&[0; 32])];
@@ -196,5 +188,106 @@ impl Asks<'_> {
             let key = schedule::header_key(&dek, &envelope_id);
             self.header.clone().verify(&key).is_ok()
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use twinlock_keys::{
+        BoxFuture, CustomerKey, HolderError, ProviderKey, WrapContext, WrappedShare,
+    };
+
+    use super::*;
+    use crate::testing::MemoryHolder;
+    use crate::{Encryptor, read_header};
+
+    async fn envelope(provider: &MemoryHolder, customer: &MemoryHolder) -> UnverifiedHeader {
+        let provider = ProviderKey::new(provider.clone()).unwrap();
+        let customer = CustomerKey::new(customer.clone()).unwrap();
+        let encryptor = Encryptor::builder(provider, customer).prepare().await.unwrap();
+        let envelope = encryptor.encrypt_slice(b"secret").unwrap();
+        read_header(&mut envelope.as_slice()).unwrap()
+    }
+
+    async fn proof(
+        header: &UnverifiedHeader,
+        provider: impl KeyHolder + 'static,
+        customer: impl KeyHolder + 'static,
+    ) -> Proof {
+        let decryptor = Decryptor::any_context()
+            .provider(ProviderKey::new(provider).unwrap())
+            .customer(CustomerKey::new(customer).unwrap());
+        decryptor.prove(header).await.expect("the holders are the file's")
+    }
+
+    #[tokio::test]
+    async fn two_holders_open_together_and_neither_alone() {
+        let (provider, customer) = (MemoryHolder::provider("p"), MemoryHolder::customer("c"));
+        let header = envelope(&provider, &customer).await;
+        let proof = proof(&header, provider.clone(), customer.clone()).await;
+        assert!(proof.is_as_expected());
+        let opened = proof.attempts.each_ref().map(|attempt| attempt.opened);
+        assert_eq!(opened, [false, false, true]);
+        // One share obtained and one of zeros: four ordered pairs; with both, nine.
+        let tried = proof.attempts.each_ref().map(|attempt| attempt.keks_tried);
+        assert_eq!(tried, [4, 4, 9]);
+        // Each was asked for both shares, alone and together, and once before to read back.
+        assert_eq!((provider.unwrap_calls(), customer.unwrap_calls()), (5, 5));
+    }
+
+    /// A provider that can also use the customer's key: what two holders are
+    /// there to prevent.
+    struct Colluding(MemoryHolder, MemoryHolder);
+
+    impl KeyHolder for Colluding {
+        fn uri(&self) -> &KeyUri {
+            self.0.uri()
+        }
+
+        fn wrap_key<'a>(
+            &'a self,
+            share: &'a Share,
+            context: &'a WrapContext,
+        ) -> BoxFuture<'a, Result<WrappedShare, HolderError>> {
+            self.0.wrap_key(share, context)
+        }
+
+        fn unwrap_key<'a>(
+            &'a self,
+            wrapped: &'a WrappedShare,
+            context: &'a WrapContext,
+        ) -> BoxFuture<'a, Result<Share, HolderError>> {
+            Box::pin(async move {
+                match self.0.unwrap_key(wrapped, context).await {
+                    Ok(share) => Ok(share),
+                    Err(_) => self.1.unwrap_key(wrapped, context).await,
+                }
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_provider_that_can_use_the_customers_key_is_found_out() {
+        let (provider, customer) = (MemoryHolder::provider("p"), MemoryHolder::customer("c"));
+        let header = envelope(&provider, &customer).await;
+        let colluding = Colluding(provider, customer.clone());
+        let proof = proof(&header, colluding, customer).await;
+        assert!(!proof.is_as_expected());
+        assert!(proof.attempts[0].opened, "the provider alone has both shares");
+        assert!(!proof.attempts[1].opened);
+    }
+
+    #[tokio::test]
+    async fn a_holder_that_cannot_be_asked_proves_nothing() {
+        let (provider, customer) = (MemoryHolder::provider("p"), MemoryHolder::customer("c"));
+        let header = envelope(&provider, &customer).await;
+        for fault in
+            [HolderErrorKind::TimedOut, HolderErrorKind::Denied, HolderErrorKind::InvalidCiphertext]
+        {
+            customer.fail_with(Some(fault));
+            let proof = proof(&header, provider.clone(), customer.clone()).await;
+            assert!(!proof.is_as_expected(), "{fault:?}");
+            assert!(proof.attempts.iter().all(|attempt| !attempt.opened));
+        }
     }
 }
