@@ -1,7 +1,7 @@
 //! Files: written beside their place, and put there only when they are whole.
 
 use std::fs::{self, File, Metadata};
-use std::io::{self, BufReader, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -20,6 +20,7 @@ pub struct OutputFile {
     temporary: NamedTempFile,
     path: PathBuf,
     overwrite: bool,
+    like: Option<Metadata>,
 }
 
 impl OutputFile {
@@ -30,28 +31,32 @@ impl OutputFile {
     /// When `path` exists and `overwrite` is not set, or its folder cannot be
     /// written to.
     pub fn create(path: &Path, overwrite: bool) -> io::Result<Self> {
+        Self::begin(path, overwrite, None)
+    }
+
+    /// As [`OutputFile::create`], for a file that takes over the permissions
+    /// and the time of modification of another. While it grows, nobody can
+    /// read it who could not read that one.
+    ///
+    /// # Errors
+    /// As [`OutputFile::create`].
+    pub fn create_like(path: &Path, overwrite: bool, source: Metadata) -> io::Result<Self> {
+        Self::begin(path, overwrite, Some(source))
+    }
+
+    fn begin(path: &Path, overwrite: bool, like: Option<Metadata>) -> io::Result<Self> {
         if !overwrite && path.symlink_metadata().is_ok() {
             return Err(already_exists(path));
         }
-        let temporary = new_temporary(folder_of(path))?;
+        let temporary = new_temporary(folder_of(path), like.as_ref())?;
         unfinished().push(temporary.path().to_owned());
-        Ok(Self { temporary, path: path.to_owned(), overwrite })
+        Ok(Self { temporary, path: path.to_owned(), overwrite, like })
     }
 
     /// The file itself.
     #[must_use]
     pub fn file(&mut self) -> &mut File {
         self.temporary.as_file_mut()
-    }
-
-    /// Takes over the permissions and the time of modification of `source`.
-    ///
-    /// # Errors
-    /// When the system does not let us.
-    pub fn copy_attributes(&mut self, source: &Metadata) -> io::Result<()> {
-        let file = self.temporary.as_file();
-        file.set_permissions(source.permissions())?;
-        file.set_modified(source.modified()?)
     }
 
     /// Puts the file at its place, after its bytes are on the disk.
@@ -61,6 +66,10 @@ impl OutputFile {
     /// overwritten. Nothing is left behind then.
     pub fn commit(mut self) -> io::Result<()> {
         self.temporary.flush()?;
+        if let Some(source) = &self.like {
+            self.temporary.as_file().set_permissions(source.permissions())?;
+            self.temporary.as_file().set_modified(source.modified()?)?;
+        }
         self.temporary.as_file().sync_all()?;
         let temporary_path = self.temporary.path().to_owned();
         let result = match self.overwrite {
@@ -114,9 +123,8 @@ pub fn encrypt_file(
     if let Some(len) = encryptor.envelope_len(metadata.len()) {
         check_free_space(folder_of(to), len)?;
     }
-    let mut output = OutputFile::create(to, overwrite)?;
+    let mut output = OutputFile::create_like(to, overwrite, metadata)?;
     let len = encryptor.encrypt(input, &mut output)?;
-    output.copy_attributes(&metadata)?;
     output.commit()?;
     Ok(len)
 }
@@ -136,17 +144,13 @@ pub async fn decrypt_file(
 ) -> Result<u64, DecryptError> {
     let input = File::open(from)?;
     let metadata = input.metadata()?;
-    let mut reader = decryptor.reader(BufReader::with_capacity(READ_AHEAD, input)).await?;
+    let mut reader = decryptor.reader(input).await?;
     check_free_space(folder_of(to), metadata.len())?;
-    let mut output = OutputFile::create(to, overwrite)?;
-    let len = io::copy(&mut reader, &mut output)?;
-    output.copy_attributes(&metadata)?;
+    let mut output = OutputFile::create_like(to, overwrite, metadata)?;
+    let len = reader.write_to(&mut output)?;
     output.commit()?;
     Ok(len)
 }
-
-/// For the header and its prefix; the payload's reads are larger and pass by.
-const READ_AHEAD: usize = 4096;
 
 /// Fails early when `needed` bytes do not fit on the file system of `folder`.
 ///
@@ -174,15 +178,18 @@ pub fn folder_of(path: &Path) -> &Path {
     }
 }
 
-fn new_temporary(folder: &Path) -> io::Result<NamedTempFile> {
+fn new_temporary(folder: &Path, like: Option<&Metadata>) -> io::Result<NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(".twinlock-").suffix(".tmp").rand_bytes(16);
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt as _;
         // The system takes off what the umask forbids.
-        builder.permissions(fs::Permissions::from_mode(0o666));
+        let mode = like.map_or(0o666, |like| like.permissions().mode() & 0o666);
+        builder.permissions(fs::Permissions::from_mode(mode | 0o600));
     }
+    #[cfg(not(unix))]
+    let _ = like;
     builder.tempfile_in(folder)
 }
 
@@ -206,4 +213,83 @@ fn unfinished() -> MutexGuard<'static, Vec<PathBuf>> {
 
 fn forget(path: &Path) {
     unfinished().retain(|unfinished| unfinished != path);
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_dropped_file_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut output = OutputFile::create(&folder.path().join("out"), false).unwrap();
+        output.write_all(b"half").unwrap();
+        assert_eq!(names(folder.path()).len(), 1, "it grows under another name");
+        drop(output);
+        assert_eq!(names(folder.path()).len(), 0);
+    }
+
+    #[test]
+    fn a_file_that_appears_meanwhile_is_not_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out");
+        let mut output = OutputFile::create(&path, false).unwrap();
+        output.write_all(b"ours").unwrap();
+        fs::write(&path, b"theirs").unwrap();
+        assert_eq!(output.commit().unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&path).unwrap(), b"theirs");
+        assert_eq!(names(folder.path()), ["out"]);
+        assert!(OutputFile::create(&path, false).is_err());
+        let mut output = OutputFile::create(&path, true).unwrap();
+        output.write_all(b"ours").unwrap();
+        output.commit().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"ours");
+    }
+
+    #[test]
+    fn a_file_like_another_is_never_more_readable_than_that() {
+        let folder = tempfile::tempdir().unwrap();
+        let (source, path) = (folder.path().join("source"), folder.path().join("out"));
+        fs::write(&source, b"x").unwrap();
+        fs::set_permissions(&source, fs::Permissions::from_mode(0o640)).unwrap();
+        let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+        File::options().write(true).open(&source).unwrap().set_modified(long_ago).unwrap();
+
+        let metadata = source.metadata().unwrap();
+        let output = OutputFile::create_like(&path, false, metadata).unwrap();
+        let growing = output.temporary.as_file().metadata().unwrap().permissions().mode();
+        assert_eq!(growing & 0o777 & !0o640, 0, "{growing:o}");
+        output.commit().unwrap();
+        let made = path.metadata().unwrap();
+        assert_eq!(made.permissions().mode() & 0o777, 0o640);
+        assert_eq!(made.modified().unwrap(), long_ago);
+    }
+
+    #[test]
+    fn a_read_only_source_can_be_written_like() {
+        let folder = tempfile::tempdir().unwrap();
+        let (source, path) = (folder.path().join("source"), folder.path().join("out"));
+        fs::write(&source, b"x").unwrap();
+        fs::set_permissions(&source, fs::Permissions::from_mode(0o444)).unwrap();
+        let mut output = OutputFile::create_like(&path, false, source.metadata().unwrap()).unwrap();
+        output.write_all(b"y").unwrap();
+        output.commit().unwrap();
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o444);
+    }
+
+    #[test]
+    fn more_than_there_is_room_for_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        check_free_space(folder.path(), 1).unwrap();
+        let error = check_free_space(folder.path(), u64::MAX).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+    }
 }

@@ -1,6 +1,6 @@
 //! Reading a payload from its beginning to its end.
 
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead, Read, Write};
 
 use twinlock_floe::OpenKey;
 
@@ -24,6 +24,26 @@ impl<R: Read> DecryptReader<R> {
     /// `input` stands at the first segment, which is at `offset` of the file.
     pub(crate) fn new(input: R, key: &OpenKey, offset: u64) -> Self {
         Self { input, opener: SegmentOpener::new(key, offset), failed: None }
+    }
+
+    /// Writes all that is left of the plaintext to `output`, a segment at a
+    /// time; returns the number of bytes.
+    ///
+    /// # Errors
+    /// When reading or writing fails, or the payload is not authentic. What was
+    /// written by then is a verified prefix.
+    pub fn write_to(&mut self, output: &mut impl Write) -> io::Result<u64> {
+        let mut total = 0;
+        loop {
+            let plaintext = self.fill_buf()?;
+            if plaintext.is_empty() {
+                return Ok(total);
+            }
+            output.write_all(plaintext)?;
+            let len = plaintext.len();
+            total += len as u64;
+            self.consume(len);
+        }
     }
 
     /// The input, wherever it stands.
