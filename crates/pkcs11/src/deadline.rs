@@ -1,0 +1,111 @@
+//! One thread that acts when deadlines pass, whatever the modules' threads and
+//! the callers' executors do.
+
+use std::collections::BTreeMap;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+type Action = Box<dyn FnOnce() + Send>;
+
+/// A deadline with an action, to be cancelled when it is met.
+#[derive(Debug)]
+#[must_use = "an alarm that is not cancelled goes off"]
+pub(crate) struct Alarm {
+    key: (Instant, u64),
+}
+
+impl Alarm {
+    /// Runs `action` at `when`, on the deadline thread: it must be short.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub(crate) fn set(
+        when: Instant,
+        action: impl FnOnce() + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let mut alarms = lock();
+        if !alarms.has_thread {
+            std::thread::Builder::new().name("pkcs11-deadlines".to_owned()).spawn(watch)?;
+            alarms.has_thread = true;
+        }
+        let key = (when, alarms.next);
+        alarms.next += 1;
+        alarms.pending.insert(key, Box::new(action));
+        if alarms.pending.first_key_value().is_some_and(|(first, _)| *first == key) {
+            EARLIER.notify_one();
+        }
+        Ok(Self { key })
+    }
+
+    /// The deadline was met.
+    pub(crate) fn cancel(self) {
+        let action = lock().pending.remove(&self.key);
+        drop(action); // not under the lock: it may own things that set alarms
+    }
+}
+
+struct Alarms {
+    pending: BTreeMap<(Instant, u64), Action>,
+    next: u64,
+    has_thread: bool,
+}
+
+static ALARMS: Mutex<Alarms> =
+    Mutex::new(Alarms { pending: BTreeMap::new(), next: 0, has_thread: false });
+static EARLIER: Condvar = Condvar::new();
+
+fn lock() -> MutexGuard<'static, Alarms> {
+    // Nothing panics under this lock; a poisoned one is still whole.
+    ALARMS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn watch() {
+    loop {
+        next_due()();
+    }
+}
+
+/// Waits for the earliest alarm.
+fn next_due() -> Action {
+    let mut alarms = lock();
+    loop {
+        let Some(first) = alarms.pending.first_entry() else {
+            alarms = EARLIER.wait(alarms).unwrap_or_else(PoisonError::into_inner);
+            continue;
+        };
+        let left = first.key().0.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return first.remove();
+        }
+        alarms = EARLIER.wait_timeout(alarms, left).unwrap_or_else(PoisonError::into_inner).0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn alarms_go_off_in_the_order_of_their_deadlines() {
+        let (sender, receiver) = mpsc::channel();
+        let start = Instant::now();
+        for delay in [60, 20, 40] {
+            let sender = sender.clone();
+            let when = start + Duration::from_millis(delay);
+            let _alarm = Alarm::set(when, move || sender.send(delay).unwrap()).unwrap();
+        }
+        assert_eq!([20, 40, 60].map(|_| receiver.recv().unwrap()), [20, 40, 60]);
+        assert!(start.elapsed() >= Duration::from_millis(60));
+    }
+
+    #[test]
+    fn a_cancelled_alarm_stays_silent() {
+        let (sender, receiver) = mpsc::channel::<()>();
+        let when = Instant::now() + Duration::from_millis(20);
+        Alarm::set(when, move || sender.send(()).unwrap()).unwrap().cancel();
+        assert!(receiver.recv().is_err(), "the action was dropped, not run");
+    }
+}

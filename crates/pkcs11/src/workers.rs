@@ -1,0 +1,428 @@
+//! Threads that wait for the module so that callers do not have to.
+//!
+//! A module's functions block, and nothing can interrupt them. Each worker
+//! therefore owns one session and takes calls from a bounded queue; the caller
+//! waits for an answer or for its deadline, whichever comes first. A worker
+//! that hangs in the module is abandoned and replaced, up to a bound; should it
+//! ever come back, it takes its place again or leaves.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use crate::deadline::Alarm;
+use crate::{ErrorKind, Pkcs11Error};
+
+/// How long dropping the workers waits for them to close their sessions.
+const FAREWELL: Duration = Duration::from_millis(250);
+
+/// A pool of workers, each with a state `S` of its own: a session, or the
+/// module's context.
+pub(crate) struct Workers<S: 'static> {
+    shared: Arc<Shared<S>>,
+}
+
+/// The pool's bounds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Workers side by side, at least 1.
+    pub(crate) workers: usize,
+    /// Calls that wait for a worker.
+    pub(crate) queue: usize,
+    /// Hung workers that are replaced.
+    pub(crate) hung: usize,
+}
+
+/// What to do with a call whose session turns out to be gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Retry {
+    /// Do it again with a new session, once.
+    Once,
+    /// Report it: the call might have happened already.
+    Never,
+}
+
+impl<S: 'static> Workers<S> {
+    /// Workers that make their state with `connect`, each when it gets its
+    /// first call and again whenever its state was lost.
+    pub(crate) fn new(
+        limits: Limits,
+        connect: impl Fn() -> Result<S, Pkcs11Error> + Send + Sync + 'static,
+    ) -> Self {
+        let shared = Shared {
+            limits,
+            connect: Box::new(connect),
+            crew: Mutex::new(Crew::default()),
+            changed: Condvar::new(),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Runs `work` on a worker; fails when there is no answer after
+    /// `patience`.
+    pub(crate) async fn call<T: Send + 'static>(
+        &self,
+        patience: Duration,
+        retry: Retry,
+        work: impl FnMut(&mut S) -> Result<T, Pkcs11Error> + Send + 'static,
+    ) -> Result<T, Pkcs11Error> {
+        let (reply, answer) = Reply::new();
+        let alarm = self.alarm(&reply, patience)?;
+        let call = Call { work, retry, patience, reply };
+        let result = match self.shared.enqueue(Box::new(call)) {
+            Ok(()) => answer.await.unwrap_or_else(|_| Err(closed())),
+            Err(error) => Err(error),
+        };
+        alarm.cancel();
+        result
+    }
+
+    /// Completes the caller's future at its deadline, and then looks whether a
+    /// worker hangs.
+    fn alarm<T: Send + 'static>(
+        &self,
+        reply: &Arc<Reply<T>>,
+        patience: Duration,
+    ) -> Result<Alarm, Pkcs11Error> {
+        let reply = Arc::clone(reply);
+        let shared = Arc::downgrade(&self.shared);
+        let on_time = move || {
+            if reply.send(Err(timed_out(patience))) {
+                Shared::replace_hung(&shared);
+            }
+        };
+        Alarm::set(Instant::now() + patience, on_time).map_err(no_thread)
+    }
+}
+
+impl<S: 'static> Drop for Workers<S> {
+    /// Lets the workers close their sessions, but waits only a moment: the
+    /// module might hang. (Without the wait, a process that exits right after
+    /// would pull the module from under them.)
+    fn drop(&mut self) {
+        let mut crew = self.shared.lock();
+        crew.closed = true;
+        let unanswered = std::mem::take(&mut crew.queue);
+        self.shared.changed.notify_all();
+        let (crew, _) = self
+            .shared
+            .changed
+            .wait_timeout_while(crew, FAREWELL, |crew| !crew.live.is_empty())
+            .unwrap_or_else(PoisonError::into_inner);
+        drop(crew);
+        drop(unanswered);
+    }
+}
+
+struct Shared<S> {
+    limits: Limits,
+    connect: Box<dyn Fn() -> Result<S, Pkcs11Error> + Send + Sync>,
+    crew: Mutex<Crew<S>>,
+    changed: Condvar,
+}
+
+/// Who is at work, and at what.
+struct Crew<S> {
+    queue: VecDeque<Box<dyn Job<S>>>,
+    /// The workers that count, and the call that each has in hand.
+    live: HashMap<u64, Option<InHand>>,
+    /// Workers given up as hanging in the module.
+    hung: HashSet<u64>,
+    next_worker: u64,
+    closed: bool,
+}
+
+#[derive(Clone, Copy)]
+struct InHand {
+    since: Instant,
+    patience: Duration,
+}
+
+impl<S> Default for Crew<S> {
+    fn default() -> Self {
+        Self {
+            queue: VecDeque::new(),
+            live: HashMap::new(),
+            hung: HashSet::new(),
+            next_worker: 0,
+            closed: false,
+        }
+    }
+}
+
+impl<S: 'static> Shared<S> {
+    fn lock(&self) -> MutexGuard<'_, Crew<S>> {
+        // Calls run outside this lock; what is under it does not panic.
+        self.crew.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enqueue(self: &Arc<Self>, job: Box<dyn Job<S>>) -> Result<(), Pkcs11Error> {
+        let mut crew = self.lock();
+        if crew.queue.len() >= self.limits.queue {
+            crew.queue.retain(|job| job.is_wanted());
+        }
+        if crew.queue.len() >= self.limits.queue {
+            return Err(queue_full(self.limits.queue));
+        }
+        crew.queue.push_back(job);
+        self.staff(&mut crew).map_err(no_thread)?;
+        if crew.live.is_empty() {
+            crew.queue.pop_back();
+            return Err(all_hung(crew.hung.len()));
+        }
+        self.changed.notify_all();
+        Ok(())
+    }
+
+    /// Starts workers while there are calls for them and room within the
+    /// bounds.
+    fn staff(self: &Arc<Self>, crew: &mut Crew<S>) -> std::io::Result<()> {
+        let bound = self.limits.workers + self.limits.hung;
+        loop {
+            let idle = crew.live.values().filter(|in_hand| in_hand.is_none()).count();
+            let room =
+                crew.live.len() < self.limits.workers && crew.live.len() + crew.hung.len() < bound;
+            if idle >= crew.queue.len() || !room {
+                return Ok(());
+            }
+            let worker = crew.next_worker;
+            let shared = Arc::clone(self);
+            let name = format!("pkcs11-{worker}");
+            std::thread::Builder::new().name(name).spawn(move || shared.work(worker))?;
+            crew.next_worker += 1;
+            crew.live.insert(worker, None);
+        }
+    }
+
+    /// A worker's life.
+    fn work(self: Arc<Self>, worker: u64) {
+        let mut link = Link { connect: &self.connect, state: None, stale: None };
+        while let Some(job) = self.next_job(worker) {
+            job.run(&mut link);
+            if !self.is_back(worker) {
+                break;
+            }
+        }
+        drop(link); // closes the session
+        self.lock().live.remove(&worker);
+        self.changed.notify_all();
+    }
+
+    fn next_job(&self, worker: u64) -> Option<Box<dyn Job<S>>> {
+        let mut crew = self.lock();
+        loop {
+            if crew.closed {
+                return None;
+            }
+            if let Some(job) = crew.queue.pop_front() {
+                if !job.is_wanted() {
+                    continue;
+                }
+                let in_hand = InHand { since: Instant::now(), patience: job.patience() };
+                crew.live.insert(worker, Some(in_hand));
+                return Some(job);
+            }
+            crew = self.changed.wait(crew).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// The worker's call is done. False if it was given up meanwhile and its
+    /// place was taken.
+    fn is_back(&self, worker: u64) -> bool {
+        let mut crew = self.lock();
+        let was_hung = crew.hung.remove(&worker);
+        if was_hung && crew.live.len() >= self.limits.workers {
+            return false;
+        }
+        crew.live.insert(worker, None);
+        true
+    }
+
+    /// Gives up the workers that have been with one call for longer than its
+    /// patience, and starts others for the calls that wait.
+    fn replace_hung(shared: &Weak<Self>) {
+        let Some(shared) = shared.upgrade() else { return };
+        let mut crew = shared.lock();
+        let now = Instant::now();
+        let mut look_again: Option<Instant> = None;
+        let in_hand: Vec<(u64, InHand)> =
+            crew.live.iter().filter_map(|(worker, call)| Some((*worker, (*call)?))).collect();
+        for (worker, call) in in_hand {
+            let end = call.since + call.patience;
+            if end > now {
+                look_again = Some(look_again.map_or(end, |other| other.min(end)));
+                continue;
+            }
+            crew.live.remove(&worker);
+            crew.hung.insert(worker);
+            tracing::warn!(
+                hung = crew.hung.len(),
+                "a call hangs in the PKCS#11 module; its thread is left behind"
+            );
+        }
+        if let Err(error) = shared.staff(&mut crew) {
+            tracing::warn!(%error, "no thread for another PKCS#11 worker");
+        }
+        drop(crew);
+        if let Some(when) = look_again {
+            let shared = Arc::downgrade(&shared);
+            // Without a thread for alarms there would be no caller here.
+            let _ = Alarm::set(when, move || Self::replace_hung(&shared));
+        }
+    }
+}
+
+/// A worker's hold on its state.
+struct Link<'a, S> {
+    connect: &'a dyn Fn() -> Result<S, Pkcs11Error>,
+    state: Option<S>,
+    /// A state that failed, kept until there is another: a token's login ends
+    /// with its last session.
+    stale: Option<S>,
+}
+
+impl<S> Link<'_, S> {
+    fn run<T>(
+        &mut self,
+        retry: Retry,
+        work: &mut impl FnMut(&mut S) -> Result<T, Pkcs11Error>,
+    ) -> Result<T, Pkcs11Error> {
+        match self.attempt(work) {
+            Err(error) if error.kind() == ErrorKind::Gone && retry == Retry::Once => {
+                tracing::info!(%error, "reconnecting to the token");
+                self.attempt(work)
+            }
+            result => result,
+        }
+    }
+
+    fn attempt<T>(
+        &mut self,
+        work: &mut impl FnMut(&mut S) -> Result<T, Pkcs11Error>,
+    ) -> Result<T, Pkcs11Error> {
+        let mut state = match self.state.take() {
+            Some(state) => state,
+            None => self.connected()?,
+        };
+        let result = work(&mut state);
+        match &result {
+            // What a session is worth after these is unknown.
+            Err(error) if matches!(error.kind(), ErrorKind::Gone | ErrorKind::Fatal) => {
+                self.stale = Some(state);
+            }
+            _ => self.state = Some(state),
+        }
+        result
+    }
+
+    fn connected(&mut self) -> Result<S, Pkcs11Error> {
+        let state = match (self.connect)() {
+            // The token may have room for one session only.
+            Err(error) if error.kind() == ErrorKind::Busy && self.stale.take().is_some() => {
+                (self.connect)()
+            }
+            result => result,
+        };
+        self.stale = None;
+        state
+    }
+}
+
+/// A call in the queue, its types hidden.
+trait Job<S>: Send {
+    fn is_wanted(&self) -> bool;
+    fn patience(&self) -> Duration;
+    fn run(self: Box<Self>, link: &mut Link<'_, S>);
+}
+
+struct Call<T, W> {
+    work: W,
+    retry: Retry,
+    patience: Duration,
+    reply: Arc<Reply<T>>,
+}
+
+impl<S, T, W> Job<S> for Call<T, W>
+where
+    T: Send,
+    W: FnMut(&mut S) -> Result<T, Pkcs11Error> + Send,
+{
+    fn is_wanted(&self) -> bool {
+        self.reply.is_wanted()
+    }
+
+    fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    fn run(mut self: Box<Self>, link: &mut Link<'_, S>) {
+        let run = AssertUnwindSafe(|| link.run(self.retry, &mut self.work));
+        let result = catch_unwind(run).unwrap_or_else(|_| Err(panicked()));
+        self.reply.send(result);
+    }
+}
+
+/// The caller's end of a call: the worker and the deadline race to answer, and
+/// the first wins.
+struct Reply<T>(Mutex<Option<oneshot::Sender<Result<T, Pkcs11Error>>>>);
+
+impl<T> Reply<T> {
+    fn new() -> (Arc<Self>, oneshot::Receiver<Result<T, Pkcs11Error>>) {
+        let (sender, receiver) = oneshot::channel();
+        (Arc::new(Self(Mutex::new(Some(sender)))), receiver)
+    }
+
+    /// False if it was answered before.
+    fn send(&self, result: Result<T, Pkcs11Error>) -> bool {
+        let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match sender {
+            Some(sender) => {
+                let _ = sender.send(result); // the caller may have left
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// False if it was answered or the caller has left.
+    fn is_wanted(&self) -> bool {
+        let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        sender.as_ref().is_some_and(|sender| !sender.is_closed())
+    }
+}
+
+fn timed_out(patience: Duration) -> Pkcs11Error {
+    Pkcs11Error::new(
+        ErrorKind::TimedOut,
+        format!("no answer from the token within {} ms", patience.as_millis()),
+    )
+}
+
+fn queue_full(length: usize) -> Pkcs11Error {
+    Pkcs11Error::new(ErrorKind::Busy, format!("{length} calls wait for the token already"))
+}
+
+fn all_hung(count: usize) -> Pkcs11Error {
+    Pkcs11Error::new(
+        ErrorKind::Busy,
+        format!("{count} calls hang in the PKCS#11 module; no more are sent into it"),
+    )
+}
+
+fn closed() -> Pkcs11Error {
+    Pkcs11Error::new(ErrorKind::Gone, "the token was closed before it answered")
+}
+
+fn panicked() -> Pkcs11Error {
+    Pkcs11Error::new(ErrorKind::Fatal, "a bug: a worker panicked while it used the token")
+}
+
+fn no_thread(error: std::io::Error) -> Pkcs11Error {
+    Pkcs11Error::new(ErrorKind::Busy, format!("the system gives no thread for the token: {error}"))
+}
+
+#[cfg(test)]
+mod tests;
