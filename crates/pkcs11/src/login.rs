@@ -1,0 +1,134 @@
+//! Logging in: once per token and process, and never twice with a PIN that the
+//! token refused.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+use cryptoki::error::{Error, RvError};
+use cryptoki::session::{Session, SessionState, UserType};
+use secrecy::SecretString;
+
+use crate::{ErrorKind, Pkcs11Error, TokenFacts, pin};
+
+/// How to log in to one token.
+pub(crate) struct Login {
+    credential: Credential,
+    even_at_final_try: bool,
+    refused: Memory,
+}
+
+/// What the token wants to see.
+pub(crate) enum Credential {
+    /// Nothing: its keys need no login.
+    None,
+    /// A PIN on its own pad.
+    PinPad,
+    /// The user PIN.
+    Pin(SecretString),
+}
+
+/// The PIN that the token refused last, shared by whoever opens the token.
+type Memory = Arc<Mutex<Option<Refused>>>;
+
+struct Refused {
+    pin: SecretString,
+    error: Pkcs11Error,
+}
+
+impl Login {
+    /// The login for a token of the module at `module`.
+    pub(crate) fn new(
+        module: &Path,
+        token: &TokenFacts,
+        credential: Credential,
+        even_at_final_try: bool,
+    ) -> Self {
+        Self { credential, even_at_final_try, refused: memory_of(module, token) }
+    }
+
+    /// Logs `session` in, unless the process is logged in to its token already
+    /// (PKCS#11 3.1 section 5.6.8: login is shared by all sessions of an
+    /// application with a token).
+    pub(crate) fn log_in(&self, session: &Session, token: &TokenFacts) -> Result<(), Pkcs11Error> {
+        if matches!(self.credential, Credential::None) {
+            return Ok(());
+        }
+        // One at a time: of four workers with a wrong PIN only one tries it.
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_logged_in(session)? {
+            return Ok(());
+        }
+        self.refuse_hopeless(refused.as_ref(), token)?;
+        match session.login(UserType::User, self.pin()) {
+            Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => {
+                *refused = None;
+                Ok(())
+            }
+            Err(error) => {
+                let error = Pkcs11Error::of_call(error, &format!("log in to {:?}", token.label));
+                *refused = self.remembered(&error).or(refused.take());
+                Err(error)
+            }
+        }
+    }
+
+    fn pin(&self) -> Option<&SecretString> {
+        match &self.credential {
+            Credential::Pin(pin) => Some(pin),
+            Credential::None | Credential::PinPad => None,
+        }
+    }
+
+    fn refuse_hopeless(
+        &self,
+        refused: Option<&Refused>,
+        token: &TokenFacts,
+    ) -> Result<(), Pkcs11Error> {
+        if let (Some(refused), Some(pin)) = (refused, self.pin())
+            && pin::same(&refused.pin, pin)
+        {
+            return Err(refused.error.clone());
+        }
+        let label = &token.label;
+        if token.user_pin_locked {
+            return Err(denied(format!(
+                "the user PIN of {label:?} is locked after too many wrong tries; its security \
+                 officer has to set a new one"
+            )));
+        }
+        if token.user_pin_final_try && !self.even_at_final_try {
+            return Err(denied(format!(
+                "one more wrong PIN would lock {label:?}, so none is tried; log in once with \
+                 another tool to clear that, for instance pkcs11-tool --login --list-objects"
+            )));
+        }
+        Ok(())
+    }
+
+    fn remembered(&self, error: &Pkcs11Error) -> Option<Refused> {
+        let pin = self.pin()?;
+        let is_refusal = error.kind() == ErrorKind::Denied;
+        is_refusal.then(|| Refused { pin: pin.clone(), error: error.clone() })
+    }
+}
+
+/// What this process remembers of a token's refusals, whoever opened it.
+fn memory_of(module: &Path, token: &TokenFacts) -> Memory {
+    type Name = (PathBuf, String, String);
+    static TOKENS: LazyLock<Mutex<HashMap<Name, Memory>>> = LazyLock::new(Mutex::default);
+    let mut tokens = TOKENS.lock().unwrap_or_else(PoisonError::into_inner);
+    let name = (module.to_owned(), token.serial.clone(), token.label.clone());
+    Arc::clone(tokens.entry(name).or_default())
+}
+
+fn is_logged_in(session: &Session) -> Result<bool, Pkcs11Error> {
+    let info = session
+        .get_session_info()
+        .map_err(|error| Pkcs11Error::of_call(error, "read the session's state"))?;
+    Ok(matches!(info.session_state(), SessionState::RoUser | SessionState::RwUser))
+}
+
+fn denied(message: String) -> Pkcs11Error {
+    Pkcs11Error::new(ErrorKind::Denied, message)
+}

@@ -1,0 +1,74 @@
+//! A worker's session with a token, and the keys it has found.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use cryptoki::object::ObjectHandle;
+use cryptoki::session::Session;
+use twinlock_keys::Pkcs11Uri;
+
+use crate::facts::{self, KeyName};
+use crate::login::Login;
+use crate::module::Module;
+use crate::vendors::{Vendor, vendor_of};
+use crate::{KeyFacts, Pkcs11Error, TokenFacts, slots};
+
+/// What a worker needs to open a session whenever it has none.
+pub(crate) struct Opener {
+    pub(crate) module: Arc<Module>,
+    pub(crate) uri: Pkcs11Uri,
+    pub(crate) login: Login,
+    pub(crate) read_write: bool,
+}
+
+impl Opener {
+    /// Finds the token anew (it may have moved to another slot), opens a
+    /// session and logs in.
+    pub(crate) fn open(&self) -> Result<TokenSession, Pkcs11Error> {
+        let module = self.module.context()?;
+        let (slot, token) = slots::find(&module, &self.uri)?;
+        let session = match self.read_write {
+            true => module.open_rw_session(slot),
+            false => module.open_ro_session(slot),
+        };
+        let what = format!("open a session with {:?}", token.label);
+        let session = session.map_err(|error| Pkcs11Error::of_call(error, &what))?;
+        self.login.log_in(&session, &token)?;
+        let vendor = vendor_of(&token.manufacturer, &token.model);
+        Ok(TokenSession { session, token, vendor, handles: HashMap::new() })
+    }
+}
+
+/// An open session, logged in if the token wants that.
+pub(crate) struct TokenSession {
+    pub(crate) session: Session,
+    pub(crate) token: TokenFacts,
+    pub(crate) vendor: &'static Vendor,
+    handles: HashMap<KeyName, ObjectHandle>,
+}
+
+impl TokenSession {
+    /// Does `work` with the key that `name` means. Its handle is looked up
+    /// once, together with `check` of what the token says about the key; when
+    /// the object turns out to be another one by now, once more.
+    pub(crate) fn with_key<T>(
+        &mut self,
+        name: &KeyName,
+        check: impl Fn(&KeyFacts) -> Result<(), Pkcs11Error>,
+        work: impl Fn(&Self, ObjectHandle) -> Result<T, Pkcs11Error>,
+    ) -> Result<T, Pkcs11Error> {
+        if let Some(handle) = self.handles.get(name) {
+            match work(self, *handle) {
+                Err(error) if self.vendor.is_stale_handle(&error) => {
+                    tracing::info!(%error, "looking the key up again");
+                    self.handles.remove(name);
+                }
+                result => return result,
+            }
+        }
+        let (handle, key) = facts::find(self, name)?;
+        check(&key)?;
+        self.handles.insert(name.clone(), handle);
+        work(self, handle)
+    }
+}

@@ -1,0 +1,120 @@
+//! Finding a token among the slots.
+
+use cryptoki::context::Pkcs11;
+use cryptoki::slot::{Slot, TokenInfo};
+use twinlock_keys::Pkcs11Uri;
+
+use crate::Pkcs11Error;
+use crate::vendors::vendor_of;
+
+/// What a token says about itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TokenFacts {
+    /// Its label; empty if it is not initialised.
+    pub label: String,
+    /// Its maker.
+    pub manufacturer: String,
+    /// Its model.
+    pub model: String,
+    /// Its serial number.
+    pub serial: String,
+    /// The slot it is in now. Tokens move; a URI should not rely on it.
+    pub slot_id: u64,
+    /// False for an empty token that [`create_token`](crate::create_token)
+    /// could use.
+    pub initialized: bool,
+    /// True if keys are out of reach without the user PIN.
+    pub login_required: bool,
+    /// True if the token has a PIN pad of its own.
+    pub pin_pad: bool,
+    /// True if a user PIN was set.
+    pub user_pin_set: bool,
+    /// True if a wrong user PIN was tried since the last login.
+    pub user_pin_count_low: bool,
+    /// True if one more wrong user PIN locks it.
+    pub user_pin_final_try: bool,
+    /// True if the user PIN is locked.
+    pub user_pin_locked: bool,
+    /// Which row of the table of vendors' quirks it is, or `unknown`.
+    pub vendor: &'static str,
+}
+
+impl TokenFacts {
+    pub(crate) fn new(slot: Slot, info: &TokenInfo) -> Self {
+        Self {
+            label: info.label().to_owned(),
+            manufacturer: info.manufacturer_id().to_owned(),
+            model: info.model().to_owned(),
+            serial: info.serial_number().to_owned(),
+            slot_id: slot.id(),
+            initialized: info.token_initialized(),
+            login_required: info.login_required(),
+            pin_pad: info.protected_authentication_path(),
+            user_pin_set: info.user_pin_initialized(),
+            user_pin_count_low: info.user_pin_count_low(),
+            user_pin_final_try: info.user_pin_final_try(),
+            user_pin_locked: info.user_pin_locked(),
+            vendor: vendor_of(info.manufacturer_id(), info.model()).name,
+        }
+    }
+
+    /// RFC 7512 section 2.3: every attribute that the URI has must be equal.
+    fn matches(&self, uri: &Pkcs11Uri) -> bool {
+        let wanted = [
+            (uri.token(), &self.label),
+            (uri.manufacturer(), &self.manufacturer),
+            (uri.model(), &self.model),
+            (uri.serial(), &self.serial),
+        ];
+        wanted.iter().all(|(wanted, is)| wanted.is_none_or(|wanted| wanted == *is))
+            && uri.slot_id().is_none_or(|wanted| wanted == self.slot_id)
+    }
+}
+
+/// The one initialised token that `uri` names.
+pub(crate) fn find(module: &Pkcs11, uri: &Pkcs11Uri) -> Result<(Slot, TokenFacts), Pkcs11Error> {
+    let present: Vec<_> =
+        tokens(module)?.into_iter().filter(|(_, facts)| facts.initialized).collect();
+    let mut found = present.iter().filter(|(_, facts)| facts.matches(uri));
+    match (found.next(), found.next()) {
+        (Some((slot, facts)), None) => Ok((*slot, facts.clone())),
+        (None, _) => Err(not_found(uri, &present)),
+        (Some((_, one)), Some((_, other))) => Err(Pkcs11Error::misconfigured(format!(
+            "several tokens fit the URI, among them {} and {}: add token=<label> or \
+             serial=<number>",
+            described(one),
+            described(other)
+        ))),
+    }
+}
+
+/// Every token in a slot. One that cannot be read does not hide the others.
+pub(crate) fn tokens(module: &Pkcs11) -> Result<Vec<(Slot, TokenFacts)>, Pkcs11Error> {
+    let slots = module
+        .get_slots_with_token()
+        .map_err(|error| Pkcs11Error::of_call(error, "list the module's slots"))?;
+    let facts = slots.into_iter().filter_map(|slot| match module.get_token_info(slot) {
+        Ok(info) => Some((slot, TokenFacts::new(slot, &info))),
+        Err(error) => {
+            tracing::warn!(slot = slot.id(), %error, "a token cannot be read and is left out");
+            None
+        }
+    });
+    Ok(facts.collect())
+}
+
+fn not_found(uri: &Pkcs11Uri, present: &[(Slot, TokenFacts)]) -> Pkcs11Error {
+    let wanted = uri.token().or(uri.serial()).or(uri.model()).or(uri.manufacturer());
+    let wanted = wanted.map(|name| format!(" {name:?}")).unwrap_or_default();
+    let names: Vec<String> = present.iter().map(|(_, facts)| described(facts)).collect();
+    let present = match names.is_empty() {
+        true => "the module shows no initialised token at all".to_owned(),
+        false => format!("present are {}", names.join(", ")),
+    };
+    Pkcs11Error::not_found(format!("there is no token{wanted} that fits the URI; {present}"))
+}
+
+fn described(facts: &TokenFacts) -> String {
+    format!("{:?} (serial {}, slot {})", facts.label, facts.serial, facts.slot_id)
+}

@@ -1,0 +1,222 @@
+//! An open token.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use twinlock_keys::Pkcs11Uri;
+
+use crate::login::{Credential, Login};
+use crate::module::Module;
+use crate::session::{Opener, TokenSession};
+use crate::vendors::vendor_of;
+use crate::workers::{Limits, Retry, Workers};
+use crate::{ErrorKind, PinSource, Pkcs11Error, TokenFacts, slots};
+
+/// A token with its workers: threads that each own a session.
+///
+/// Clones share them. When the last clone is dropped the sessions are closed;
+/// that may take a quarter of a second if the module is slow.
+#[derive(Clone)]
+pub struct Token {
+    open: Arc<Open>,
+}
+
+struct Open {
+    facts: TokenFacts,
+    workers: Workers<TokenSession>,
+    options: TokenOptions,
+}
+
+/// How to use a token.
+#[derive(Clone, Debug)]
+pub struct TokenOptions {
+    deadline: Duration,
+    workers: Option<usize>,
+    queue: usize,
+    hung_workers: usize,
+    allow_extractable: bool,
+    even_at_final_try: bool,
+    pin: PinSource,
+}
+
+impl Default for TokenOptions {
+    fn default() -> Self {
+        Self {
+            deadline: Duration::from_secs(5),
+            workers: None,
+            queue: 256,
+            hung_workers: 4,
+            allow_extractable: false,
+            even_at_final_try: false,
+            pin: PinSource::default(),
+        }
+    }
+}
+
+impl TokenOptions {
+    /// How long a caller waits for each call, whatever the module does; 5
+    /// seconds unless told otherwise.
+    #[must_use]
+    pub fn with_deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// Sessions that work side by side, at least 1. Unless told otherwise it
+    /// is what the table of vendors says, and 1 for unknown tokens.
+    #[must_use]
+    pub fn with_workers(mut self, workers: usize) -> Self {
+        self.workers = Some(workers.max(1));
+        self
+    }
+
+    /// Calls that may wait for a worker, at least 1; 256 unless told
+    /// otherwise. One more is answered with [`ErrorKind::Busy`] at once.
+    #[must_use]
+    pub fn with_queue(mut self, calls: usize) -> Self {
+        self.queue = calls.max(1);
+        self
+    }
+
+    /// Workers that hang in the module and are replaced by others; 4 unless
+    /// told otherwise. Beyond, calls are answered with [`ErrorKind::Busy`]
+    /// until one comes back.
+    #[must_use]
+    pub fn with_hung_workers(mut self, workers: usize) -> Self {
+        self.hung_workers = workers;
+        self
+    }
+
+    /// Accepts keys that can leave the token, or whose bytes it shows. Off
+    /// unless told otherwise: such a key may have copies anywhere.
+    #[must_use]
+    pub fn with_extractable_keys(mut self) -> Self {
+        self.allow_extractable = true;
+        self
+    }
+
+    /// Tries the PIN even when the token says that one more wrong PIN locks
+    /// it. Off unless told otherwise, since a service that restarts with a
+    /// wrong PIN would lock the token.
+    #[must_use]
+    pub fn with_final_pin_try(mut self) -> Self {
+        self.even_at_final_try = true;
+        self
+    }
+
+    /// Where the PIN is.
+    #[must_use]
+    pub fn with_pin(mut self, pin: PinSource) -> Self {
+        self.pin = pin;
+        self
+    }
+
+    pub(crate) fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
+    pub(crate) fn allows_extractable(&self) -> bool {
+        self.allow_extractable
+    }
+}
+
+impl Token {
+    /// Opens the token that `uri` names and logs in.
+    ///
+    /// # Errors
+    /// When the module, the token or the PIN is not there or not right.
+    pub async fn open(uri: &Pkcs11Uri, options: TokenOptions) -> Result<Self, Pkcs11Error> {
+        Self::open_for(uri, options, false).await
+    }
+
+    /// As [`Token::open`], with sessions that may create objects.
+    pub(crate) async fn open_read_write(
+        uri: &Pkcs11Uri,
+        options: TokenOptions,
+    ) -> Result<Self, Pkcs11Error> {
+        Self::open_for(uri, options, true).await
+    }
+
+    async fn open_for(
+        uri: &Pkcs11Uri,
+        options: TokenOptions,
+        read_write: bool,
+    ) -> Result<Self, Pkcs11Error> {
+        let module = Module::of(uri)?;
+        let facts = look_up(&module, uri, options.deadline).await?;
+        let credential = credential(&facts, uri, &options.pin).await?;
+        let login = Login::new(module.path(), &facts, credential, options.even_at_final_try);
+        let limits = Limits {
+            workers: options
+                .workers
+                .unwrap_or_else(|| vendor_of(&facts.manufacturer, &facts.model).workers),
+            queue: options.queue,
+            hung: options.hung_workers,
+        };
+        let opener = Opener { module, uri: uri.clone(), login, read_write };
+        let workers = Workers::new(limits, move || opener.open());
+        let token = Self { open: Arc::new(Open { facts, workers, options }) };
+        token.call(Retry::Once, |_| Ok(())).await?; // a first session: the PIN is right
+        Ok(token)
+    }
+
+    /// What the token said about itself when it was opened.
+    #[must_use]
+    pub fn facts(&self) -> &TokenFacts {
+        &self.open.facts
+    }
+
+    pub(crate) fn options(&self) -> &TokenOptions {
+        &self.open.options
+    }
+
+    /// Runs `work` with one of the sessions, within the deadline.
+    pub(crate) async fn call<T: Send + 'static>(
+        &self,
+        retry: Retry,
+        work: impl FnMut(&mut TokenSession) -> Result<T, Pkcs11Error> + Send + 'static,
+    ) -> Result<T, Pkcs11Error> {
+        self.open.workers.call(self.open.options.deadline, retry, work).await
+    }
+}
+
+async fn look_up(
+    module: &Module,
+    uri: &Pkcs11Uri,
+    deadline: Duration,
+) -> Result<TokenFacts, Pkcs11Error> {
+    let uri = uri.clone();
+    let find = move |module: &mut _| slots::find(module, &uri).map(|(_, facts)| facts);
+    module.workers().call(deadline, Retry::Once, find).await
+}
+
+async fn credential(
+    facts: &TokenFacts,
+    uri: &Pkcs11Uri,
+    source: &PinSource,
+) -> Result<Credential, Pkcs11Error> {
+    if !facts.login_required {
+        return Ok(Credential::None);
+    }
+    if !facts.user_pin_set {
+        return Err(Pkcs11Error::misconfigured(format!(
+            "the token {:?} has no user PIN yet; its security officer has to set one",
+            facts.label
+        )));
+    }
+    if facts.pin_pad {
+        return Ok(Credential::PinPad);
+    }
+    // On a thread of its own: it reads files, and may ask a person.
+    let (sender, answer) = oneshot::channel();
+    let (uri, source) = (uri.clone(), source.clone());
+    std::thread::Builder::new()
+        .name("pkcs11-pin".to_owned())
+        .spawn(move || sender.send(source.read(&uri)))
+        .map_err(|error| Pkcs11Error::new(ErrorKind::Busy, format!("no thread: {error}")))?;
+    let pin = answer
+        .await
+        .unwrap_or_else(|_| Err(Pkcs11Error::new(ErrorKind::Fatal, "the PIN was not read")))?;
+    Ok(Credential::Pin(pin))
+}
