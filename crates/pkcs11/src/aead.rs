@@ -1,0 +1,118 @@
+//! AES-256-GCM of small data inside the token (PKCS#11 3.1 section 6.13.3).
+//!
+//! A 12-byte IV from the token's own generator, or from the token itself where
+//! it insists; a 128-bit tag. The result is IV || ciphertext || tag.
+
+use cryptoki::mechanism::Mechanism;
+use cryptoki::mechanism::aead::GcmParams;
+use cryptoki::object::ObjectHandle;
+use zeroize::Zeroizing;
+
+use crate::session::TokenSession;
+use crate::vendors::GcmIv;
+use crate::{ErrorKind, Pkcs11Error};
+
+const IV_LEN: usize = 12;
+/// The IV of a token that appends one of its own.
+const APPENDED_IV_LEN: usize = 16;
+const TAG_LEN: usize = 16;
+
+/// All that is said about a ciphertext that was not accepted.
+pub(crate) const REFUSED: &str = "the token's key does not open this ciphertext";
+
+/// True if IV || ciphertext || tag of `data_len` bytes can be `len` long.
+/// SoftHSM buffers and kryoptic answers differently for odd lengths, so they
+/// are refused before any token sees them.
+pub(crate) fn fits(len: usize, data_len: usize) -> bool {
+    [IV_LEN, APPENDED_IV_LEN].contains(&iv_len(len, data_len))
+}
+
+fn iv_len(len: usize, data_len: usize) -> usize {
+    len.saturating_sub(data_len + TAG_LEN)
+}
+
+/// Encrypts `data` and binds `aad` to it.
+pub(crate) fn encrypt(
+    token: &TokenSession,
+    key: ObjectHandle,
+    data: &[u8],
+    aad: &[u8],
+) -> Result<Vec<u8>, Pkcs11Error> {
+    let mut iv = first_iv(token)?;
+    let output = {
+        let mechanism = gcm(&mut iv, aad)?;
+        let output = token.session.encrypt(&mechanism, key, data);
+        output.map_err(|error| Pkcs11Error::of_call(error, "encrypt with the token's key"))?
+    };
+    // The IV is read back only now: some tokens have written theirs over it.
+    let appended = token.vendor.gcm_iv == GcmIv::OursOrAppended;
+    let (iv, output) = match output.len().checked_sub(data.len() + TAG_LEN) {
+        Some(0) => (iv.as_slice(), output.as_slice()),
+        Some(APPENDED_IV_LEN) if appended => {
+            let (output, iv) = output.split_at(output.len() - APPENDED_IV_LEN);
+            (iv, output)
+        }
+        _ => return Err(wrong_length(output.len(), data.len())),
+    };
+    match iv.iter().all(|byte| *byte == 0) {
+        true => Err(zero_iv()),
+        false => Ok([iv, output].concat()),
+    }
+}
+
+/// Decrypts what [`encrypt`] made of `data_len` bytes; the caller has checked
+/// the length with [`fits`].
+pub(crate) fn decrypt(
+    token: &TokenSession,
+    key: ObjectHandle,
+    encrypted: &[u8],
+    data_len: usize,
+    aad: &[u8],
+) -> Result<Zeroizing<Vec<u8>>, Pkcs11Error> {
+    let (iv, encrypted) = encrypted.split_at(iv_len(encrypted.len(), data_len));
+    let mut iv = iv.to_vec();
+    let mechanism = gcm(&mut iv, aad)?;
+    match token.session.decrypt(&mechanism, key, encrypted) {
+        Ok(data) => Ok(Zeroizing::new(data)),
+        Err(error) => {
+            let error = Pkcs11Error::of_call(error, "decrypt with the token's key");
+            Err(match token.vendor.is_bad_tag(&error) {
+                true => error.into_bad_ciphertext(),
+                false => error,
+            })
+        }
+    }
+}
+
+fn first_iv(token: &TokenSession) -> Result<[u8; IV_LEN], Pkcs11Error> {
+    let mut iv = [0; IV_LEN];
+    if token.vendor.gcm_iv == GcmIv::Theirs {
+        return Ok(iv);
+    }
+    token
+        .session
+        .generate_random_slice(&mut iv)
+        .map_err(|error| Pkcs11Error::of_call(error, "get random bytes from the token"))?;
+    Ok(iv)
+}
+
+fn gcm<'a>(iv: &'a mut [u8], aad: &'a [u8]) -> Result<Mechanism<'a>, Pkcs11Error> {
+    let bits = u8::try_from(TAG_LEN * 8).expect("128 is less than 256");
+    let parameters = GcmParams::new(iv, aad, std::ffi::c_ulong::from(bits).into())
+        .map_err(|error| Pkcs11Error::of_call(error, "prepare AES-GCM"))?;
+    Ok(Mechanism::AesGcm(parameters))
+}
+
+fn wrong_length(len: usize, data_len: usize) -> Pkcs11Error {
+    Pkcs11Error::new(
+        ErrorKind::Fatal,
+        format!("the token made {len} bytes of {data_len} with AES-GCM, which cannot be right"),
+    )
+}
+
+fn zero_iv() -> Pkcs11Error {
+    Pkcs11Error::new(
+        ErrorKind::Fatal,
+        "the token used an IV of zeros, or did not say which; its key is not safe to use",
+    )
+}

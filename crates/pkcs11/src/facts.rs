@@ -1,0 +1,358 @@
+//! What a token says about its keys.
+
+use std::fmt;
+
+use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
+use twinlock_keys::{KeyUri, Pkcs11Uri};
+
+use crate::session::TokenSession;
+use crate::{Pkcs11Error, TokenFacts};
+
+/// A key on a token, as its attributes describe it. An attribute that the
+/// token does not tell is `None`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct KeyFacts {
+    /// Its token's label.
+    pub token: String,
+    /// Its name as a header has it: the token's label, and the key's label or
+    /// else its id. `None` for a key that has neither.
+    pub uri: Option<KeyUri>,
+    /// `CKA_LABEL`
+    pub label: String,
+    /// `CKA_ID`
+    pub id: Vec<u8>,
+    /// `CKA_CLASS` and `CKA_KEY_TYPE`
+    pub kind: KeyKind,
+    /// Its size in bits.
+    pub bits: Option<u64>,
+    /// `CKA_PRIVATE`: invisible without login.
+    pub private: Option<bool>,
+    /// `CKA_SENSITIVE`: its bytes cannot be read.
+    pub sensitive: Option<bool>,
+    /// `CKA_ALWAYS_SENSITIVE`
+    pub always_sensitive: Option<bool>,
+    /// `CKA_EXTRACTABLE`: it can leave the token, wrapped under another key.
+    pub extractable: Option<bool>,
+    /// `CKA_NEVER_EXTRACTABLE`
+    pub never_extractable: Option<bool>,
+    /// `CKA_LOCAL`: it was generated on the token.
+    pub local: Option<bool>,
+    /// `CKA_ENCRYPT`
+    pub encrypt: Option<bool>,
+    /// `CKA_DECRYPT`
+    pub decrypt: Option<bool>,
+    /// `CKA_WRAP`
+    pub wrap: Option<bool>,
+    /// `CKA_UNWRAP`
+    pub unwrap: Option<bool>,
+    /// `CKA_SIGN`
+    pub sign: Option<bool>,
+    /// `CKA_DERIVE`
+    pub derive: Option<bool>,
+}
+
+/// What kind of key it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum KeyKind {
+    /// A secret key for AES.
+    Aes,
+    /// A private key for elliptic curves.
+    EcPrivate,
+    /// Another private key.
+    OtherPrivate,
+    /// Another secret key.
+    OtherSecret,
+    /// A private key for RSA.
+    RsaPrivate,
+}
+
+impl fmt::Display for KeyKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Aes => "AES",
+            Self::EcPrivate => "EC private key",
+            Self::OtherPrivate => "private key",
+            Self::OtherSecret => "secret key",
+            Self::RsaPrivate => "RSA private key",
+        })
+    }
+}
+
+impl KeyFacts {
+    /// Why this key cannot be a customer KEK; nothing if it can. With
+    /// `allow_extractable`, keys that can leave the token are good enough.
+    #[must_use]
+    pub fn kek_problem(&self, allow_extractable: bool) -> Option<String> {
+        let yes = |fact: Option<bool>| fact == Some(true);
+        let no = |fact: Option<bool>| fact == Some(false);
+        if self.kind != KeyKind::Aes || self.bits != Some(256) {
+            let bits = self.bits.map_or_else(|| "unknown".to_owned(), |bits| bits.to_string());
+            return Some(format!("it is not an AES-256 key ({}, {bits} bits)", self.kind));
+        }
+        if !yes(self.encrypt) || !yes(self.decrypt) {
+            return Some("it is not for both encrypting and decrypting".to_owned());
+        }
+        if !allow_extractable && !no(self.extractable) {
+            return Some("it is extractable: it can leave the token".to_owned());
+        }
+        if !allow_extractable && !yes(self.sensitive) {
+            return Some("it is not sensitive: the token shows its bytes".to_owned());
+        }
+        None
+    }
+
+    /// Refuses a key that cannot be a customer KEK.
+    pub(crate) fn check_kek(&self, allow_extractable: bool) -> Result<(), Pkcs11Error> {
+        let Some(problem) = self.kek_problem(allow_extractable) else { return Ok(()) };
+        let hint = match self.kek_problem(true) {
+            None => "; create another, or allow extractable keys if you must",
+            Some(_) => "",
+        };
+        Err(Pkcs11Error::misconfigured(format!(
+            "the key {:?} cannot be used: {problem}{hint}",
+            self.label
+        )))
+    }
+}
+
+/// A key's name on its token: by label, by id or by both.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct KeyName {
+    pub(crate) label: Option<String>,
+    pub(crate) id: Option<Vec<u8>>,
+}
+
+impl KeyName {
+    /// The name of the secret key that `uri` means.
+    pub(crate) fn of_secret_key(uri: &Pkcs11Uri) -> Result<Self, Pkcs11Error> {
+        if uri.object_type().is_some_and(|class| class != "secret-key") {
+            return Err(Pkcs11Error::misconfigured(
+                "a customer KEK is an AES key: type=secret-key, or no type at all",
+            ));
+        }
+        let name =
+            Self { label: uri.object().map(str::to_owned), id: uri.id().map(<[u8]>::to_vec) };
+        match (&name.label, &name.id) {
+            (None, None) => Err(Pkcs11Error::misconfigured(
+                "the URI does not say which key: add object=<label> or id=%<hex>",
+            )),
+            _ => Ok(name),
+        }
+    }
+
+    fn template(&self) -> Vec<Attribute> {
+        let label = self.label.iter().map(|label| Attribute::Label(label.clone().into_bytes()));
+        let id = self.id.iter().map(|id| Attribute::Id(id.clone()));
+        label.chain(id).collect()
+    }
+}
+
+impl fmt::Display for KeyName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.label, &self.id) {
+            (Some(label), None) => write!(f, "{label:?}"),
+            (Some(label), Some(id)) => write!(f, "{label:?} with id {}", hex(id)),
+            (None, Some(id)) => write!(f, "with id {}", hex(id)),
+            (None, None) => f.write_str("without a name"),
+        }
+    }
+}
+
+/// The one secret key of that name.
+pub(crate) fn find(
+    token: &TokenSession,
+    name: &KeyName,
+) -> Result<(ObjectHandle, KeyFacts), Pkcs11Error> {
+    let found = find_all(token, name)?;
+    match found.as_slice() {
+        [] => Err(not_found(token, name)),
+        [handle] => Ok((*handle, read(token, *handle)?)),
+        several => Err(ambiguous(token, name, several)),
+    }
+}
+
+/// The handles of every secret key of that name.
+pub(crate) fn find_all(
+    token: &TokenSession,
+    name: &KeyName,
+) -> Result<Vec<ObjectHandle>, Pkcs11Error> {
+    let mut template = name.template();
+    template.push(Attribute::Class(ObjectClass::SECRET_KEY));
+    find_objects(token, &template)
+}
+
+/// Every secret and private key. One that cannot be read does not hide the
+/// others.
+pub(crate) fn list(token: &TokenSession) -> Result<Vec<KeyFacts>, Pkcs11Error> {
+    let mut handles = find_objects(token, &[Attribute::Class(ObjectClass::SECRET_KEY)])?;
+    handles.extend(find_objects(token, &[Attribute::Class(ObjectClass::PRIVATE_KEY)])?);
+    let readable = handles.into_iter().filter_map(|handle| {
+        let facts = read(token, handle);
+        facts
+            .inspect_err(|error| tracing::warn!(%error, "a key cannot be read and is left out"))
+            .ok()
+    });
+    Ok(readable.collect())
+}
+
+fn find_objects(
+    token: &TokenSession,
+    template: &[Attribute],
+) -> Result<Vec<ObjectHandle>, Pkcs11Error> {
+    token
+        .session
+        .find_objects(template)
+        .map_err(|error| Pkcs11Error::of_call(error, "look for the key"))
+}
+
+const ATTRIBUTES: [AttributeType; 18] = [
+    AttributeType::Class,
+    AttributeType::KeyType,
+    AttributeType::Label,
+    AttributeType::Id,
+    AttributeType::ValueLen,
+    AttributeType::Modulus,
+    AttributeType::Private,
+    AttributeType::Sensitive,
+    AttributeType::AlwaysSensitive,
+    AttributeType::Extractable,
+    AttributeType::NeverExtractable,
+    AttributeType::Local,
+    AttributeType::Encrypt,
+    AttributeType::Decrypt,
+    AttributeType::Wrap,
+    AttributeType::Unwrap,
+    AttributeType::Sign,
+    AttributeType::Derive,
+];
+
+/// What the token says about one key.
+pub(crate) fn read(token: &TokenSession, handle: ObjectHandle) -> Result<KeyFacts, Pkcs11Error> {
+    let attributes = token
+        .session
+        .get_attributes(handle, &ATTRIBUTES)
+        .map_err(|error| Pkcs11Error::of_call(error, "read the key's attributes"))?;
+    let mut facts = KeyFacts::unknown(&token.token);
+    let (mut class, mut key_type) = (None, None);
+    for attribute in attributes {
+        match attribute {
+            Attribute::Class(value) => class = Some(value),
+            Attribute::KeyType(value) => key_type = Some(value),
+            other => facts.set(other),
+        }
+    }
+    facts.kind = kind_of(class, key_type);
+    facts.uri = uri_of(&facts);
+    Ok(facts)
+}
+
+impl KeyFacts {
+    fn unknown(token: &TokenFacts) -> Self {
+        Self {
+            token: token.label.clone(),
+            uri: None,
+            label: String::new(),
+            id: Vec::new(),
+            kind: KeyKind::OtherSecret,
+            bits: None,
+            private: None,
+            sensitive: None,
+            always_sensitive: None,
+            extractable: None,
+            never_extractable: None,
+            local: None,
+            encrypt: None,
+            decrypt: None,
+            wrap: None,
+            unwrap: None,
+            sign: None,
+            derive: None,
+        }
+    }
+
+    fn set(&mut self, attribute: Attribute) {
+        match attribute {
+            Attribute::Label(label) => self.label = String::from_utf8_lossy(&label).into_owned(),
+            Attribute::Id(id) => self.id = id,
+            Attribute::ValueLen(bytes) => self.bits = Some(usize::from(bytes) as u64 * 8),
+            Attribute::Modulus(modulus) => self.bits = Some(bit_length(&modulus)),
+            Attribute::Private(value) => self.private = Some(value),
+            Attribute::Sensitive(value) => self.sensitive = Some(value),
+            Attribute::AlwaysSensitive(value) => self.always_sensitive = Some(value),
+            Attribute::Extractable(value) => self.extractable = Some(value),
+            Attribute::NeverExtractable(value) => self.never_extractable = Some(value),
+            Attribute::Local(value) => self.local = Some(value),
+            Attribute::Encrypt(value) => self.encrypt = Some(value),
+            Attribute::Decrypt(value) => self.decrypt = Some(value),
+            Attribute::Wrap(value) => self.wrap = Some(value),
+            Attribute::Unwrap(value) => self.unwrap = Some(value),
+            Attribute::Sign(value) => self.sign = Some(value),
+            Attribute::Derive(value) => self.derive = Some(value),
+            _ => {}
+        }
+    }
+}
+
+fn kind_of(class: Option<ObjectClass>, key_type: Option<KeyType>) -> KeyKind {
+    match (class == Some(ObjectClass::PRIVATE_KEY), key_type) {
+        (false, Some(KeyType::AES)) => KeyKind::Aes,
+        (true, Some(KeyType::RSA)) => KeyKind::RsaPrivate,
+        (true, Some(KeyType::EC)) => KeyKind::EcPrivate,
+        (true, _) => KeyKind::OtherPrivate,
+        (false, _) => KeyKind::OtherSecret,
+    }
+}
+
+fn uri_of(facts: &KeyFacts) -> Option<KeyUri> {
+    let escaped =
+        |bytes: &[u8]| bytes.iter().map(|byte| format!("%{byte:02X}")).collect::<String>();
+    let key = match (facts.label.is_empty(), facts.id.is_empty()) {
+        (false, _) => format!("object={}", escaped(facts.label.as_bytes())),
+        (true, false) => format!("id={}", escaped(&facts.id)),
+        (true, true) => return None,
+    };
+    format!("pkcs11:token={};{key}", escaped(facts.token.as_bytes())).parse().ok()
+}
+
+fn bit_length(modulus: &[u8]) -> u64 {
+    let digits = modulus.iter().skip_while(|byte| **byte == 0).count() as u64;
+    let first = modulus.iter().find(|byte| **byte != 0);
+    digits * 8 - first.map_or(0, |byte| u64::from(byte.leading_zeros()))
+}
+
+fn not_found(token: &TokenSession, name: &KeyName) -> Pkcs11Error {
+    const SHOWN: usize = 8;
+    let label = &token.token.label;
+    let mut names: Vec<String> = match list(token) {
+        Ok(keys) => keys.iter().map(|key| format!("{:?}", key.label)).collect(),
+        Err(error) => return error,
+    };
+    let more = names.len().saturating_sub(SHOWN);
+    names.truncate(SHOWN);
+    let present = match (names.is_empty(), more) {
+        (true, _) => "it holds no keys at all".to_owned(),
+        (false, 0) => format!("it holds {}", names.join(", ")),
+        (false, more) => format!("it holds {} and {more} more", names.join(", ")),
+    };
+    Pkcs11Error::not_found(format!("there is no secret key {name} on {label:?}; {present}"))
+}
+
+fn ambiguous(token: &TokenSession, name: &KeyName, several: &[ObjectHandle]) -> Pkcs11Error {
+    let ids: Vec<String> = several
+        .iter()
+        .filter_map(|handle| read(token, *handle).ok())
+        .map(|key| format!("id={}", key.id.iter().map(|b| format!("%{b:02X}")).collect::<String>()))
+        .collect();
+    Pkcs11Error::misconfigured(format!(
+        "{} keys on {:?} are called {name}: add one of {} to the URI",
+        several.len(),
+        token.token.label,
+        ids.join(", ")
+    ))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
