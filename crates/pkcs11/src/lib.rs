@@ -1,2 +1,66 @@
+//! The customer's side of Twinlock: KEKs on PKCS#11 tokens.
+//!
+//! [`Pkcs11Key`] is a [`KeyHolder`](twinlock_keys::KeyHolder) whose AES-256 key
+//! stays in an HSM, a smart card or a token in software. A URI (RFC 7512) says
+//! where it is:
+//!
+//! ```no_run
+//! use twinlock_keys::{CustomerKey, Pkcs11Uri};
+//! use twinlock_pkcs11::{Pkcs11Key, TokenOptions};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let uri: Pkcs11Uri = "pkcs11:token=Twinlock;object=archive\
+//!     ?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/run/secrets/pin".parse()?;
+//! let customer = CustomerKey::new(Pkcs11Key::open(&uri, TokenOptions::default()).await?)?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What to rely on
+//!
+//! - **Deadlines.** PKCS#11 functions block and cannot be interrupted. They run
+//!   on threads of this crate, never on the caller's; each call ends at its
+//!   deadline ([`TokenOptions::with_deadline`]) even when the module hangs. The
+//!   futures run on any executor and need no runtime.
+//! - **One module, one context.** A module is loaded and initialised once per
+//!   process, with its own locks on (`CKF_OS_LOCKING_OK`), and never finalised.
+//!   Do not fork after opening a token.
+//! - **Login.** A process is logged in to a token as a whole. A PIN that the
+//!   token refused is not tried again by this process, whoever asks, and no PIN
+//!   is tried when one more wrong one would lock the token. Where PINs come from
+//!   is [`PinSource`]'s matter.
+//! - **Sessions and keys come and go.** A session that is gone is opened again
+//!   and a key that was replaced is found again, once per call.
+//! - **Tokens differ.** Their quirks (who makes the IV, which code means a bad
+//!   tag) are rows of a table, chosen by what the token says about itself.
+//!
+//! The module to use when a URI has no `module-path` is named by the
+//! environment variable `TWINLOCK_PKCS11_MODULE`.
+#![forbid(unsafe_code)]
 
-//! Stub.
+mod aead;
+mod ckr;
+mod create;
+mod deadline;
+mod error;
+mod facts;
+mod key;
+mod login;
+mod look;
+mod module;
+mod pin;
+mod session;
+mod slots;
+mod token;
+mod vendors;
+mod workers;
+
+pub use create::{create_kek, create_token};
+pub use error::{ErrorKind, Pkcs11Error};
+pub use facts::{KeyFacts, KeyKind};
+pub use key::Pkcs11Key;
+pub use look::{KeyCheck, check_key, list_keys, list_tokens};
+pub use pin::PinSource;
+pub use secrecy::SecretString;
+pub use slots::TokenFacts;
+pub use token::{Token, TokenOptions};

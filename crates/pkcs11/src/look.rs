@@ -1,0 +1,85 @@
+//! Looking at tokens and keys.
+
+use std::time::{Duration, Instant};
+
+use cryptoki::context::Pkcs11;
+use twinlock_keys::{Pkcs11Uri, Share};
+
+use crate::module::Module;
+use crate::workers::Retry;
+use crate::{
+    ErrorKind, KeyFacts, Pkcs11Error, Pkcs11Key, Token, TokenFacts, TokenOptions, facts, slots,
+};
+
+/// Every token of the module that `uri` names, initialised or not. Needs no
+/// PIN.
+///
+/// # Errors
+/// When there is no module, or it does not answer within the deadline.
+pub async fn list_tokens(
+    uri: &Pkcs11Uri,
+    options: TokenOptions,
+) -> Result<Vec<TokenFacts>, Pkcs11Error> {
+    let list = |module: &mut Pkcs11| {
+        Ok(slots::tokens(module)?.into_iter().map(|(_, facts)| facts).collect())
+    };
+    Module::of(uri)?.workers().call(options.deadline(), Retry::Once, list).await
+}
+
+/// Every secret and private key on the token that `uri` names; a URI without
+/// any attribute will do if there is but one token.
+///
+/// # Errors
+/// As [`Token::open`].
+pub async fn list_keys(
+    uri: &Pkcs11Uri,
+    options: TokenOptions,
+) -> Result<Vec<KeyFacts>, Pkcs11Error> {
+    let token = Token::open(uri, options).await?;
+    token.call(Retry::Once, |token| facts::list(token)).await
+}
+
+/// A key that was found, checked and tried.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct KeyCheck {
+    /// The token.
+    pub token: TokenFacts,
+    /// The key.
+    pub key: KeyFacts,
+    /// How long it took to wrap a random share.
+    pub wrap: Duration,
+    /// How long it took to unwrap it.
+    pub unwrap: Duration,
+}
+
+/// Opens the KEK that `uri` names as [`Pkcs11Key::open`] does, wraps a random
+/// share, unwraps it, and makes sure that another context is refused.
+///
+/// # Errors
+/// As [`Pkcs11Key::open`], and when the token does not do AES-GCM as it should.
+pub async fn check_key(uri: &Pkcs11Uri, options: TokenOptions) -> Result<KeyCheck, Pkcs11Error> {
+    let key = Pkcs11Key::open(uri, options).await?;
+    let share =
+        Share::random().map_err(|error| Pkcs11Error::new(ErrorKind::Fatal, error.to_string()))?;
+    let start = Instant::now();
+    let wrapped = key.wrap_share(&share, b"twinlock self-test").await?;
+    let wrap = start.elapsed();
+    let start = Instant::now();
+    let unwrapped = key.unwrap_share(&wrapped, b"twinlock self-test").await?;
+    let unwrap = start.elapsed();
+    if unwrapped.expose() != share.expose() {
+        return Err(failed_self_test("what it decrypts is not what it encrypted"));
+    }
+    match key.unwrap_share(&wrapped, b"twinlock self-test, another").await {
+        Err(error) if error.kind() == ErrorKind::BadCiphertext => {}
+        Err(error) => return Err(error),
+        Ok(_) => return Err(failed_self_test("it decrypts although the AAD is another")),
+    }
+    Ok(KeyCheck { token: key.token().facts().clone(), key: key.facts().clone(), wrap, unwrap })
+}
+
+fn failed_self_test(problem: &str) -> Pkcs11Error {
+    let message = format!("the token's AES-GCM is not to be trusted: {problem}");
+    Pkcs11Error::new(ErrorKind::Fatal, message)
+}
