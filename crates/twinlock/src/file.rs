@@ -215,7 +215,8 @@ fn forget(path: &Path) {
     unfinished().retain(|unfinished| unfinished != path);
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
     use std::time::{Duration, SystemTime};
