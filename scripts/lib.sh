@@ -91,11 +91,16 @@ install_packages() {
     local as_root
     as_root=$(become_root) || give_up "not root, nor sudo without a password; ask the administrator for: apt-get install $*"
     echo "installing $*"
+    local log
+    log=$(mktemp)
     # shellcheck disable=SC2086 # none or several words
-    { $as_root apt-get update -qq &&
+    { $as_root apt-get update &&
         $as_root env DEBIAN_FRONTEND=noninteractive \
-            apt-get install -y -qq --no-install-recommends -o DPkg::Lock::Timeout=300 "$@"; } >&2 ||
+            apt-get install -y --no-install-recommends -o DPkg::Lock::Timeout=300 "$@"; } >"$log" 2>&1 || {
+        cat "$log" >&2
         give_up "apt-get could not install: $*"
+    }
+    rm "$log"
 }
 
 # Prints what to put before a command so that it runs as root.
