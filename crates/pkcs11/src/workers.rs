@@ -80,8 +80,9 @@ impl<S: 'static> Workers<S> {
         result
     }
 
-    /// Completes the caller's future at its deadline, and then looks whether a
-    /// worker hangs.
+    /// Replaces the worker that hangs, if one does, and completes the caller's
+    /// future at its deadline: in this order, so that the caller's next call
+    /// meets the new worker.
     fn alarm<T: Send + 'static>(
         &self,
         reply: &Arc<Reply<T>>,
@@ -90,8 +91,9 @@ impl<S: 'static> Workers<S> {
         let reply = Arc::clone(reply);
         let shared = Arc::downgrade(&self.shared);
         let on_time = move || {
-            if reply.send(Err(timed_out(patience))) {
+            if reply.is_open() {
                 Shared::replace_hung(&shared);
+                reply.send(Err(timed_out(patience)));
             }
         };
         Alarm::set(Instant::now() + patience, on_time).map_err(no_thread)
@@ -241,37 +243,44 @@ impl<S: 'static> Shared<S> {
         true
     }
 
-    /// Gives up the workers that have been with one call for longer than its
-    /// patience, and starts others for the calls that wait.
+    /// Gives up the workers that hang, and starts others for the calls that
+    /// wait. If there can be no others, those calls are refused.
     fn replace_hung(shared: &Weak<Self>) {
         let Some(shared) = shared.upgrade() else { return };
         let mut crew = shared.lock();
-        let now = Instant::now();
-        let mut look_again: Option<Instant> = None;
-        let in_hand: Vec<(u64, InHand)> =
-            crew.live.iter().filter_map(|(worker, call)| Some((*worker, (*call)?))).collect();
-        for (worker, call) in in_hand {
-            let end = call.since + call.patience;
-            if end > now {
-                look_again = Some(look_again.map_or(end, |other| other.min(end)));
-                continue;
-            }
-            crew.live.remove(&worker);
-            crew.hung.insert(worker);
-            tracing::warn!(
-                hung = crew.hung.len(),
-                "a call hangs in the PKCS#11 module; its thread is left behind"
-            );
-        }
+        let next_end = crew.give_up_hung(Instant::now());
         if let Err(error) = shared.staff(&mut crew) {
             tracing::warn!(%error, "no thread for another PKCS#11 worker");
         }
+        let hung = crew.hung.len();
+        let hopeless = match crew.live.is_empty() {
+            true => std::mem::take(&mut crew.queue),
+            false => VecDeque::new(),
+        };
         drop(crew);
-        if let Some(when) = look_again {
+        hopeless.into_iter().for_each(|job| job.refuse(all_hung(hung)));
+        if let Some(when) = next_end {
             let shared = Arc::downgrade(&shared);
-            // Without a thread for alarms there would be no caller here.
+            // The thread for alarms is running: it is the caller.
             let _ = Alarm::set(when, move || Self::replace_hung(&shared));
         }
+    }
+}
+
+impl<S> Crew<S> {
+    /// Moves the workers that have been with one call for longer than its
+    /// patience to the hung ones. Returns when the next may have to follow.
+    fn give_up_hung(&mut self, now: Instant) -> Option<Instant> {
+        let ends = self.live.iter().filter_map(|(worker, in_hand)| Some((*worker, (*in_hand)?)));
+        let ends: Vec<_> =
+            ends.map(|(worker, call)| (worker, call.since + call.patience)).collect();
+        for (worker, _) in ends.iter().filter(|(_, end)| *end <= now) {
+            self.live.remove(worker);
+            self.hung.insert(*worker);
+            let hung = self.hung.len();
+            tracing::warn!(hung, "a call hangs in the PKCS#11 module; its thread is left behind");
+        }
+        ends.into_iter().map(|(_, end)| end).filter(|end| *end > now).min()
     }
 }
 
@@ -336,6 +345,7 @@ trait Job<S>: Send {
     fn is_wanted(&self) -> bool;
     fn patience(&self) -> Duration;
     fn run(self: Box<Self>, link: &mut Link<'_, S>);
+    fn refuse(self: Box<Self>, error: Pkcs11Error);
 }
 
 struct Call<T, W> {
@@ -363,6 +373,10 @@ where
         let result = catch_unwind(run).unwrap_or_else(|_| Err(panicked()));
         self.reply.send(result);
     }
+
+    fn refuse(self: Box<Self>, error: Pkcs11Error) {
+        self.reply.send(Err(error));
+    }
 }
 
 /// The caller's end of a call: the worker and the deadline race to answer, and
@@ -375,16 +389,16 @@ impl<T> Reply<T> {
         (Arc::new(Self(Mutex::new(Some(sender)))), receiver)
     }
 
-    /// False if it was answered before.
-    fn send(&self, result: Result<T, Pkcs11Error>) -> bool {
+    fn send(&self, result: Result<T, Pkcs11Error>) {
         let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match sender {
-            Some(sender) => {
-                let _ = sender.send(result); // the caller may have left
-                true
-            }
-            None => false,
+        if let Some(sender) = sender {
+            let _ = sender.send(result); // the caller may have left
         }
+    }
+
+    /// False if it was answered.
+    fn is_open(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     /// False if it was answered or the caller has left.
