@@ -1,0 +1,30 @@
+//! What each fuzz target checks, apart from the fuzzer: a function takes bytes
+//! and panics when they break a promise.
+//!
+//! Nothing here is random, so a file that libFuzzer writes down fails again on
+//! any machine.
+#![forbid(unsafe_code)]
+
+mod edit;
+mod envelope;
+mod header;
+mod key_uri;
+#[cfg(test)]
+mod seeds;
+mod segment;
+
+pub use envelope::envelope;
+pub use header::header;
+pub use key_uri::key_uri;
+pub use segment::segment;
+
+/// Bytes that no segment length divides: the period is 251.
+fn message(len: usize) -> Vec<u8> {
+    (0..251u8).map(|i| i.wrapping_mul(31)).cycle().take(len).collect()
+}
+
+/// 32 bytes that count up from `first`.
+fn counting_from(first: u8) -> [u8; 32] {
+    let mut next = first..;
+    std::array::from_fn(|_| next.next().expect("it is asked for 32 below 256"))
+}
