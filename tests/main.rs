@@ -1,4 +1,6 @@
 //! End-to-end tests, one binary.
 #![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod guards;
+mod vectors;

@@ -1,0 +1,136 @@
+//! The vectors: one file, one success or failure, named after it. Every vector
+//! goes through every entry point.
+
+mod cbor;
+mod entry_points;
+mod failures;
+mod successes;
+mod text;
+mod writer;
+
+use std::collections::BTreeSet;
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use twinlock::Backend;
+
+pub(crate) use entry_points::Keys;
+use entry_points::{ENTRY_POINTS, Released};
+pub(crate) use text::Vector;
+
+/// A folder for each version of the format. Files are added, never changed:
+/// every release opens every vector of every earlier one.
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/vectors/v1");
+
+/// Rules that no file can show.
+const WITHOUT_A_VECTOR: &[(&str, &str)] =
+    &[("R27", "detached payloads are not read yet"), ("R34", "it would be a file of 2^52 bytes")];
+
+#[test]
+fn every_entry_point_and_backend_gives_what_each_vector_says() {
+    let keys = Keys::new();
+    let mut complaints = Vec::new();
+    for vector in all() {
+        for (entry_name, entry_point) in ENTRY_POINTS {
+            for &backend in Backend::available() {
+                let outcome = entry_point(&keys.decryptor(&vector).backend(backend), &vector);
+                if let Err(complaint) = outcome.compare_with(&vector) {
+                    complaints
+                        .push(format!("{}, {entry_name}, {backend}: {complaint}", vector.name));
+                }
+            }
+        }
+    }
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
+
+#[test]
+fn the_files_are_what_their_writer_writes() {
+    let written = written();
+    if env::var_os("TWINLOCK_WRITE_VECTORS").is_some() {
+        for (name, text) in &written {
+            fs::write(Path::new(FOLDER).join(name), text).unwrap();
+        }
+    }
+    for (name, text) in &written {
+        let file = fs::read_to_string(Path::new(FOLDER).join(name)).unwrap_or_default();
+        assert!(file == *text, "{name} differs: TWINLOCK_WRITE_VECTORS=1 writes it anew");
+    }
+    let names: BTreeSet<&str> = written.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names.len(), written.len(), "two vectors have one name");
+    let files: BTreeSet<String> = paths().iter().map(|path| file_name(path)).collect();
+    assert_eq!(files.iter().map(String::as_str).collect::<BTreeSet<_>>(), names);
+}
+
+#[test]
+fn every_rule_has_a_vector() {
+    let rules: BTreeSet<String> = all().into_iter().filter_map(|vector| vector.rule).collect();
+    for number in 1..=34 {
+        let rule = format!("R{number}");
+        let excused = WITHOUT_A_VECTOR.iter().any(|(without, _)| *without == rule);
+        assert!(rules.contains(&rule) != excused, "{rule}");
+    }
+}
+
+#[test]
+fn the_folder_stays_small() {
+    let size: u64 = paths().iter().map(|path| path.metadata().unwrap().len()).sum();
+    assert!(size < 2 << 20, "{size} bytes");
+}
+
+/// What an entry point released, and how it ended.
+struct Outcome {
+    released: Released,
+    end: String,
+}
+
+impl Outcome {
+    fn compare_with(&self, vector: &Vector) -> Result<(), String> {
+        let expected_end = match (&self.released, &vector.expect_seeking) {
+            (Released::BySeeking(_), Some(expect)) => expect,
+            _ => &vector.expect,
+        };
+        if self.end != *expected_end {
+            return Err(format!("ends in {}, not {expected_end}", self.end));
+        }
+        let whole = vector.expect == "success";
+        let plaintext = writer::plaintext(vector.released_len);
+        let fits = match &self.released {
+            Released::AtOnce(bytes) if whole => *bytes == plaintext,
+            Released::AtOnce(bytes) => bytes.is_empty(),
+            Released::Streaming(bytes) => *bytes == plaintext,
+            Released::BySeeking(bytes) if whole => *bytes == plaintext,
+            // It goes by the size, and may stop before a stream would.
+            Released::BySeeking(bytes) => plaintext.starts_with(bytes),
+        };
+        if fits { Ok(()) } else { Err("releases what it must not".to_owned()) }
+    }
+}
+
+/// All vectors, from the files.
+pub(crate) fn all() -> Vec<Vector> {
+    let read = |path: &PathBuf| {
+        let name = file_name(path);
+        Vector::parse(name.trim_end_matches(".txt"), &fs::read_to_string(path).unwrap())
+    };
+    paths().iter().filter(|path| path.extension().is_some_and(|e| e == "txt")).map(read).collect()
+}
+
+fn paths() -> Vec<PathBuf> {
+    let entries = fs::read_dir(FOLDER).expect("the vectors are beside this file");
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap().to_str().unwrap().to_owned()
+}
+
+/// All files, as the writer has them.
+fn written() -> Vec<(String, String)> {
+    let vectors = [successes::all(), failures::all()].concat();
+    let vectors = vectors.iter().map(|vector| (format!("{}.txt", vector.name), vector.to_text()));
+    vectors.chain(writer::kek_files()).collect()
+}
