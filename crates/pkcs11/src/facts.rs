@@ -180,14 +180,14 @@ pub(crate) fn find_all(
 ) -> Result<Vec<ObjectHandle>, Pkcs11Error> {
     let mut template = name.template();
     template.push(Attribute::Class(ObjectClass::SECRET_KEY));
-    find_objects(token, &template)
+    token.find(&template)
 }
 
 /// Every secret and private key. One that cannot be read does not hide the
 /// others.
 pub(crate) fn list(token: &TokenSession) -> Result<Vec<KeyFacts>, Pkcs11Error> {
-    let mut handles = find_objects(token, &[Attribute::Class(ObjectClass::SECRET_KEY)])?;
-    handles.extend(find_objects(token, &[Attribute::Class(ObjectClass::PRIVATE_KEY)])?);
+    let mut handles = token.find(&[Attribute::Class(ObjectClass::SECRET_KEY)])?;
+    handles.extend(token.find(&[Attribute::Class(ObjectClass::PRIVATE_KEY)])?);
     let readable = handles.into_iter().filter_map(|handle| {
         let facts = read(token, handle);
         facts
@@ -195,16 +195,6 @@ pub(crate) fn list(token: &TokenSession) -> Result<Vec<KeyFacts>, Pkcs11Error> {
             .ok()
     });
     Ok(readable.collect())
-}
-
-fn find_objects(
-    token: &TokenSession,
-    template: &[Attribute],
-) -> Result<Vec<ObjectHandle>, Pkcs11Error> {
-    token
-        .session
-        .find_objects(template)
-        .map_err(|error| Pkcs11Error::of_call(error, "look for the key"))
 }
 
 const ATTRIBUTES: [AttributeType; 18] = [

@@ -16,6 +16,7 @@ const SHARE_LEN: usize = 32;
 /// Each share is encrypted and decrypted inside the token with AES-GCM, bound
 /// to its context as AAD. Wrapped, it is IV || ciphertext || tag: 60 bytes (64
 /// where the token insists on an IV of 16).
+#[derive(Debug)]
 pub struct Pkcs11Key {
     uri: KeyUri,
     name: KeyName,

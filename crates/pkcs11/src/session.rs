@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use cryptoki::object::ObjectHandle;
+use cryptoki::object::{Attribute, ObjectHandle};
 use cryptoki::session::Session;
 use twinlock_keys::Pkcs11Uri;
 
@@ -17,7 +17,7 @@ use crate::{KeyFacts, Pkcs11Error, TokenFacts, slots};
 pub(crate) struct Opener {
     pub(crate) module: Arc<Module>,
     pub(crate) uri: Pkcs11Uri,
-    pub(crate) login: Login,
+    pub(crate) login: Arc<Login>,
     pub(crate) read_write: bool,
 }
 
@@ -35,7 +35,8 @@ impl Opener {
         let session = session.map_err(|error| Pkcs11Error::of_call(error, &what))?;
         self.login.log_in(&session, &token)?;
         let vendor = vendor_of(&token.manufacturer, &token.model);
-        Ok(TokenSession { session, token, vendor, handles: HashMap::new() })
+        let login = Arc::clone(&self.login);
+        Ok(TokenSession { session, token, vendor, login, handles: HashMap::new() })
     }
 }
 
@@ -44,10 +45,22 @@ pub(crate) struct TokenSession {
     pub(crate) session: Session,
     pub(crate) token: TokenFacts,
     pub(crate) vendor: &'static Vendor,
+    login: Arc<Login>,
     handles: HashMap<KeyName, ObjectHandle>,
 }
 
 impl TokenSession {
+    /// Every object that fits `template`.
+    ///
+    /// It logs in first if the login was lost: private objects are invisible
+    /// then, and would seem to be deleted.
+    pub(crate) fn find(&self, template: &[Attribute]) -> Result<Vec<ObjectHandle>, Pkcs11Error> {
+        self.login.log_in(&self.session, &self.token)?;
+        self.session
+            .find_objects(template)
+            .map_err(|error| Pkcs11Error::of_call(error, "look for the key"))
+    }
+
     /// Does `work` with the key that `name` means. Its handle is looked up
     /// once, together with `check` of what the token says about the key; when
     /// the object turns out to be another one by now, once more.

@@ -1,5 +1,6 @@
 //! An open token.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,10 +57,11 @@ impl Default for TokenOptions {
 
 impl TokenOptions {
     /// How long a caller waits for each call, whatever the module does; 5
-    /// seconds unless told otherwise.
+    /// seconds unless told otherwise, and at most a day. Opening a token takes
+    /// two calls, and the time to read the PIN.
     #[must_use]
     pub fn with_deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = deadline;
+        self.deadline = deadline.min(Duration::from_secs(24 * 60 * 60));
         self
     }
 
@@ -154,7 +156,7 @@ impl Token {
             queue: options.queue,
             hung: options.hung_workers,
         };
-        let opener = Opener { module, uri: uri.clone(), login, read_write };
+        let opener = Opener { module, uri: uri.clone(), login: Arc::new(login), read_write };
         let workers = Workers::new(limits, move || opener.open());
         let token = Self { open: Arc::new(Open { facts, workers, options }) };
         token.call(Retry::Once, |_| Ok(())).await?; // a first session: the PIN is right
@@ -178,6 +180,12 @@ impl Token {
         work: impl FnMut(&mut TokenSession) -> Result<T, Pkcs11Error> + Send + 'static,
     ) -> Result<T, Pkcs11Error> {
         self.open.workers.call(self.open.options.deadline, retry, work).await
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Token").field("facts", self.facts()).finish_non_exhaustive()
     }
 }
 
