@@ -29,7 +29,7 @@ const CREATE_TOKEN_DEADLINE: Duration = Duration::from_secs(30);
 ///
 /// # Errors
 /// As [`Token::open`], and when a key of that label or id exists already. After
-/// [`ErrorKind::TimedOut`] the key may exist or not.
+/// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) the key may exist or not.
 pub async fn create_kek(uri: &Pkcs11Uri, options: TokenOptions) -> Result<KeyFacts, Pkcs11Error> {
     let name = KeyName::of_secret_key(uri)?;
     let Some(label) = name.label.clone() else {

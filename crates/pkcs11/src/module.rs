@@ -93,10 +93,11 @@ fn resolved(path: &Path) -> Result<PathBuf, Pkcs11Error> {
 
 fn initialised(path: &Path, context: &Mutex<Option<Pkcs11>>) -> Result<Pkcs11, Pkcs11Error> {
     let mut context = context.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(context) = &*context {
-        return Ok(context.clone());
-    }
-    let loaded = Pkcs11::new(path).map_err(|error| cannot_load(path, error))?;
+    let loaded = match &*context {
+        Some(context) if !is_finalised(context) => return Ok(context.clone()),
+        Some(context) => context.clone(),
+        None => Pkcs11::new(path).map_err(|error| cannot_load(path, error))?,
+    };
     // Without this flag SoftHSM switches all of its locks off.
     let arguments = CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK);
     match loaded.initialize(arguments) {
@@ -104,6 +105,11 @@ fn initialised(path: &Path, context: &Mutex<Option<Pkcs11>>) -> Result<Pkcs11, P
         Err(error) => return Err(cannot_initialise(path, error)),
     }
     Ok(context.insert(loaded).clone())
+}
+
+/// True if some other part of the program finalised the module.
+fn is_finalised(context: &Pkcs11) -> bool {
+    matches!(context.get_library_info(), Err(Error::Pkcs11(RvError::CryptokiNotInitialized, _)))
 }
 
 fn cannot_load(path: &Path, error: Error) -> Pkcs11Error {
