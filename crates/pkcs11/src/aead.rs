@@ -45,19 +45,7 @@ pub(crate) fn encrypt(
         output.map_err(|error| Pkcs11Error::of_call(error, "encrypt with the token's key"))?
     };
     // The IV is read back only now: some tokens have written theirs over it.
-    let appended = token.vendor.gcm_iv == GcmIv::OursOrAppended;
-    let (iv, output) = match output.len().checked_sub(data.len() + TAG_LEN) {
-        Some(0) => (iv.as_slice(), output.as_slice()),
-        Some(APPENDED_IV_LEN) if appended => {
-            let (output, iv) = output.split_at(output.len() - APPENDED_IV_LEN);
-            (iv, output)
-        }
-        _ => return Err(wrong_length(output.len(), data.len())),
-    };
-    match iv.iter().all(|byte| *byte == 0) {
-        true => Err(zero_iv()),
-        false => Ok([iv, output].concat()),
-    }
+    assembled(&iv, &output, data.len(), token.vendor.gcm_iv)
 }
 
 /// Decrypts what [`encrypt`] made of `data_len` bytes; the caller has checked
@@ -103,6 +91,27 @@ fn gcm<'a>(iv: &'a mut [u8], aad: &'a [u8]) -> Result<Mechanism<'a>, Pkcs11Error
     Ok(Mechanism::AesGcm(parameters))
 }
 
+/// IV || ciphertext || tag, of what the token made from `data_len` bytes.
+fn assembled(
+    iv: &[u8],
+    output: &[u8],
+    data_len: usize,
+    source: GcmIv,
+) -> Result<Vec<u8>, Pkcs11Error> {
+    let (iv, output) = match output.len().checked_sub(data_len + TAG_LEN) {
+        Some(0) => (iv, output),
+        Some(APPENDED_IV_LEN) if source == GcmIv::OursOrAppended => {
+            let (output, iv) = output.split_at(output.len() - APPENDED_IV_LEN);
+            (iv, output)
+        }
+        _ => return Err(wrong_length(output.len(), data_len)),
+    };
+    match iv.iter().all(|byte| *byte == 0) {
+        true => Err(zero_iv()),
+        false => Ok([iv, output].concat()),
+    }
+}
+
 fn wrong_length(len: usize, data_len: usize) -> Pkcs11Error {
     Pkcs11Error::new(
         ErrorKind::Fatal,
@@ -115,4 +124,49 @@ fn zero_iv() -> Pkcs11Error {
         ErrorKind::Fatal,
         "the token used an IV of zeros, or did not say which; its key is not safe to use",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IV: [u8; 12] = [7; 12];
+
+    #[test]
+    fn only_lengths_with_an_iv_of_12_or_16_bytes_fit() {
+        let fitting: Vec<usize> = (0..200).filter(|len| fits(*len, 32)).collect();
+        assert_eq!(fitting, [60, 64]);
+    }
+
+    #[test]
+    fn the_iv_comes_first_wherever_it_is_from() {
+        for source in [GcmIv::Ours, GcmIv::Theirs, GcmIv::OursOrAppended] {
+            let wrapped = assembled(&IV, &[1; 48], 32, source).unwrap();
+            assert_eq!(wrapped, [&IV[..], &[1; 48]].concat());
+        }
+    }
+
+    #[test]
+    fn an_appended_iv_is_moved_to_the_front_where_tokens_append_one() {
+        let output = [&[1; 48][..], &[9; 16]].concat();
+        let wrapped = assembled(&IV, &output, 32, GcmIv::OursOrAppended).unwrap();
+        assert_eq!(wrapped, [&[9; 16][..], &[1; 48]].concat());
+        assert!(fits(wrapped.len(), 32));
+        assert!(assembled(&IV, &output, 32, GcmIv::Ours).is_err());
+    }
+
+    #[test]
+    fn a_token_that_does_not_tell_its_iv_is_refused() {
+        let error = assembled(&[0; 12], &[1; 48], 32, GcmIv::Theirs).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Fatal);
+        let output = [&[1; 48][..], &[0; 16]].concat();
+        assert!(assembled(&IV, &output, 32, GcmIv::OursOrAppended).is_err());
+    }
+
+    #[test]
+    fn an_output_of_another_length_is_refused() {
+        for len in [0, 32, 47, 49, 60, 63, 65] {
+            assert!(assembled(&IV, &vec![1; len], 32, GcmIv::OursOrAppended).is_err(), "{len}");
+        }
+    }
 }

@@ -132,3 +132,68 @@ fn is_logged_in(session: &Session) -> Result<bool, Pkcs11Error> {
 fn denied(message: String) -> Pkcs11Error {
     Pkcs11Error::new(ErrorKind::Denied, message)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(serial: &str) -> TokenFacts {
+        TokenFacts {
+            label: "Twinlock".to_owned(),
+            manufacturer: String::new(),
+            model: String::new(),
+            serial: serial.to_owned(),
+            slot_id: 0,
+            initialized: true,
+            login_required: true,
+            pin_pad: false,
+            user_pin_set: true,
+            user_pin_count_low: false,
+            user_pin_final_try: false,
+            user_pin_locked: false,
+            vendor: "unknown",
+        }
+    }
+
+    fn login(token: &TokenFacts, pin: &str, even_at_final_try: bool) -> Login {
+        let credential = Credential::Pin(pin.into());
+        Login::new(Path::new("/module"), token, credential, even_at_final_try)
+    }
+
+    fn hopeless(login: &Login, token: &TokenFacts) -> Option<String> {
+        let refused = login.refused.lock().unwrap();
+        login.refuse_hopeless(refused.as_ref(), token).err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn no_pin_is_tried_on_a_locked_token() {
+        let token = TokenFacts { user_pin_locked: true, ..token("locked") };
+        let message = hopeless(&login(&token, "1234", true), &token).unwrap();
+        assert!(message.contains("security officer"), "{message}");
+    }
+
+    #[test]
+    fn no_pin_is_tried_when_a_wrong_one_would_lock_the_token() {
+        let token = TokenFacts { user_pin_final_try: true, ..token("final") };
+        assert!(hopeless(&login(&token, "1234", false), &token).is_some());
+        assert!(hopeless(&login(&token, "1234", true), &token).is_none(), "unless told to");
+    }
+
+    #[test]
+    fn a_refused_pin_is_remembered_per_token_and_another_may_be_tried() {
+        let (one, other) = (token("1"), token("2"));
+        let denied = denied("the PIN is wrong".to_owned());
+        let first = login(&one, "1234", false);
+        *first.refused.lock().unwrap() = first.remembered(&denied);
+        assert!(hopeless(&login(&one, "1234", false), &one).is_some());
+        assert!(hopeless(&login(&one, "5678", false), &one).is_none());
+        assert!(hopeless(&login(&other, "1234", false), &other).is_none());
+    }
+
+    #[test]
+    fn failures_that_say_nothing_about_the_pin_are_not_remembered() {
+        let token = token("3");
+        let gone = Pkcs11Error::new(ErrorKind::Gone, "pulled out");
+        assert!(login(&token, "1234", false).remembered(&gone).is_none());
+    }
+}
