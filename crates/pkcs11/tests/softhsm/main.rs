@@ -1,0 +1,14 @@
+//! Against a real token: SoftHSM 2 (Debian's package `softhsm2`).
+//!
+//! SoftHSM reads the environment once per process, and logins are per process
+//! too. So each test runs in a process of its own, with its own tokens: it
+//! starts this test binary again for itself alone (see `support`).
+
+#![allow(clippy::unwrap_used)] // in a test a panic is the report
+
+mod child;
+mod creating;
+mod keys;
+mod logins;
+mod support;
+mod tokens;

@@ -1,0 +1,204 @@
+//! A SoftHSM with its own configuration, tokens and process for each test.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+
+use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
+use cryptoki::error::{Error, RvError};
+use cryptoki::session::{Session, UserType};
+use twinlock_keys::{Pkcs11Uri, Share, Side, WrapContext};
+use twinlock_pkcs11::{Pkcs11Error, Pkcs11Key, SecretString, TokenFacts, TokenOptions};
+
+pub(crate) const PIN: &str = "1234-user";
+pub(crate) const SO_PIN: &str = "5678-officer";
+pub(crate) const TOKEN: &str = "Twinlock";
+
+/// Runs `test`, a test's whole body, in a process that runs nothing else, with
+/// a SoftHSM that holds one token, [`TOKEN`].
+pub(crate) fn with_softhsm<F: FnOnce(&SoftHsm)>(test: F) {
+    if let Some(hsm) = SoftHsm::of_this_process() {
+        hsm.create_token(TOKEN);
+        return test(&hsm);
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let hsm = SoftHsm::new(folder.path());
+    let output = hsm.run(test_name::<F>(), &[]);
+    let text = text_of(&output);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+}
+
+/// The name by which the test harness knows the function that `F` stands in.
+fn test_name<F>() -> &'static str {
+    let path = std::any::type_name::<F>().trim_end_matches("::{{closure}}");
+    path.split_once("::").expect("the path begins with the binary").1
+}
+
+/// This process's SoftHSM.
+pub(crate) struct SoftHsm {
+    pub(crate) folder: PathBuf,
+}
+
+impl SoftHsm {
+    pub(crate) fn of_this_process() -> Option<Self> {
+        let folder = std::env::var_os("TWINLOCK_TEST_FOLDER")?;
+        Some(Self { folder: folder.into() })
+    }
+
+    fn new(folder: &Path) -> Self {
+        let module = module();
+        assert!(
+            Path::new(&module).exists(),
+            "there is no {module}: install SoftHSM (Debian: apt-get install softhsm2), or set \
+             TWINLOCK_SOFTHSM_MODULE to its library"
+        );
+        std::fs::create_dir(folder.join("tokens")).expect("a folder for tokens");
+        let configuration = format!(
+            "directories.tokendir = {}\nobjectstore.backend = file\nlog.level = ERROR\n",
+            folder.join("tokens").display()
+        );
+        std::fs::write(folder.join("softhsm2.conf"), configuration).expect("a configuration");
+        std::fs::write(folder.join("pin"), format!("{PIN}\n")).expect("a PIN file");
+        Self { folder: folder.to_owned() }
+    }
+
+    /// Runs one test of this binary in another process, on the same tokens.
+    fn run(&self, test: &str, variables: &[(&str, &OsStr)]) -> Output {
+        let mut command = Command::new(std::env::current_exe().expect("this binary"));
+        command.args(["--exact", test, "--nocapture", "--test-threads=1"]);
+        for ours in ["TWINLOCK_PIN", "TWINLOCK_PIN_FILE", "CREDENTIALS_DIRECTORY"] {
+            command.env_remove(ours);
+        }
+        command
+            .env_remove("TWINLOCK_PKCS11_MODULE")
+            .env("SOFTHSM2_CONF", self.folder.join("softhsm2.conf"))
+            .env("TWINLOCK_TEST_FOLDER", &self.folder)
+            .envs(variables.iter().copied())
+            .output()
+            .expect("this binary runs")
+    }
+
+    /// Has another process do `action` (see `child`) and returns what it said,
+    /// as an error if it failed.
+    pub(crate) fn in_child(
+        &self,
+        action: &str,
+        uri: &str,
+        variables: &[(&str, &OsStr)],
+    ) -> Result<String, String> {
+        let mut all = vec![("TWINLOCK_TEST_ACTION", OsStr::new(action))];
+        all.push(("TWINLOCK_TEST_URI", OsStr::new(uri)));
+        all.extend(variables);
+        let output = self.run("child::does_what_it_is_told", &all);
+        match output.status.success() {
+            true => Ok(text_of(&output)),
+            false => Err(text_of(&output)),
+        }
+    }
+
+    /// A URI with this module, and the PIN file as its source.
+    pub(crate) fn uri(&self, path: &str) -> Pkcs11Uri {
+        let pin = self.folder.join("pin");
+        parse(&format!("{}&pin-source=file:{}", self.text_without_pin(path), pin.display()))
+    }
+
+    /// The same without a source for the PIN.
+    pub(crate) fn text_without_pin(&self, path: &str) -> String {
+        format!("pkcs11:{path}?module-path={}", module())
+    }
+
+    pub(crate) fn create_token(&self, label: &str) {
+        let uri = Pkcs11Uri::of_key(label, "any").with_module_path(module());
+        create_token(&uri).expect("a new token");
+    }
+
+    /// Creates a KEK on [`TOKEN`] and opens it.
+    pub(crate) fn new_kek(&self, label: &str) -> Pkcs11Key {
+        let uri = self.uri(&format!("token={TOKEN};object={label}"));
+        block_on(twinlock_pkcs11::create_kek(&uri, options())).expect("a new key");
+        block_on(Pkcs11Key::open(&uri, options())).expect("the new key")
+    }
+
+    pub(crate) fn open(&self, path: &str) -> Result<Pkcs11Key, Pkcs11Error> {
+        block_on(Pkcs11Key::open(&self.uri(path), options()))
+    }
+
+    /// The module itself, without this crate.
+    pub(crate) fn raw(&self) -> Pkcs11 {
+        let raw = Pkcs11::new(module()).expect("the module loads");
+        match raw.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
+            Ok(()) | Err(Error::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => raw,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// A session with a token, without this crate.
+    pub(crate) fn raw_session(&self, token: &str) -> Session {
+        let raw = self.raw();
+        let slots = raw.get_slots_with_initialized_token().expect("slots");
+        let slot = slots
+            .into_iter()
+            .find(|slot| raw.get_token_info(*slot).expect("a token").label() == token)
+            .expect("the token is there");
+        let session = raw.open_rw_session(slot).expect("a session");
+        match session.login(UserType::User, Some(&pin(PIN))) {
+            Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => session,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+pub(crate) fn create_token(uri: &Pkcs11Uri) -> Result<TokenFacts, Pkcs11Error> {
+    block_on(twinlock_pkcs11::create_token(uri, &pin(SO_PIN), &pin(PIN)))
+}
+
+pub(crate) fn module() -> String {
+    std::env::var("TWINLOCK_SOFTHSM_MODULE")
+        .unwrap_or_else(|_| "/usr/lib/softhsm/libsofthsm2.so".to_owned())
+}
+
+pub(crate) fn options() -> TokenOptions {
+    TokenOptions::default()
+}
+
+pub(crate) fn pin(text: &str) -> SecretString {
+    SecretString::from(text)
+}
+
+pub(crate) fn parse(uri: &str) -> Pkcs11Uri {
+    Pkcs11Uri::parse_any(uri).expect("a URI")
+}
+
+pub(crate) fn share() -> Share {
+    Share::random().expect("random bytes")
+}
+
+pub(crate) fn context(aad: &str) -> WrapContext {
+    WrapContext::new(Side::Customer, "v1/customer/00".to_owned(), aad.into(), Vec::new())
+}
+
+/// No runtime is needed: the thread sleeps until the future wakes it.
+pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => thread::park(),
+        }
+    }
+}
+
+fn text_of(output: &Output) -> String {
+    [output.stdout.as_slice(), &output.stderr].map(String::from_utf8_lossy).concat()
+}
