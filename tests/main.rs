@@ -2,5 +2,8 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod entry_points;
 mod guards;
+mod hostile;
+mod people;
 mod vectors;

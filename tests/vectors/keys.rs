@@ -1,0 +1,47 @@
+//! The KEKs of the vectors, and a reader that has them.
+
+use std::fs;
+use std::path::Path;
+
+use tempfile::TempDir;
+use twinlock::{CustomerKey, Decryptor, EncryptionContext, FileKek, KeyUri, ProviderKey};
+
+use super::Vector;
+use super::writer::{self, URIS};
+
+/// A folder with both KEKs, where only their owner can read them.
+pub(crate) struct Keys {
+    folder: TempDir,
+}
+
+impl Keys {
+    pub(crate) fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in writer::kek_files() {
+            write_private(&folder.path().join(name), &text);
+        }
+        Self { folder }
+    }
+
+    /// Where a KEK lies here, of `provider.kek` and `customer.kek`.
+    pub(crate) fn uri(&self, name: &str) -> KeyUri {
+        KeyUri::parse(&format!("file://{}/{name}", self.folder.path().display())).unwrap()
+    }
+
+    pub(super) fn decryptor(&self, vector: &Vector) -> Decryptor {
+        let (provider, customer) = (self.uri("provider.kek"), self.uri("customer.kek"));
+        let [was_provider, was_customer] = URIS.map(|uri| KeyUri::parse(uri).unwrap());
+        Decryptor::expecting(EncryptionContext::from_pairs(vector.context.clone()).unwrap())
+            .provider(ProviderKey::new(FileKek::open(&provider).unwrap()).unwrap())
+            .customer(CustomerKey::new(FileKek::open(&customer).unwrap()).unwrap())
+            .moved(was_provider, provider)
+            .moved(was_customer, customer)
+            .min_generation(vector.min_generation)
+    }
+}
+
+fn write_private(path: &Path, text: &str) {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+}
