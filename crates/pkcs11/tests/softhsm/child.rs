@@ -13,6 +13,7 @@ fn does_what_it_is_told() {
     match action.as_str() {
         "check" => check(&uri),
         "delete" => delete(&hsm, &uri),
+        "hold-locks" => crate::hanging::hold_locks(&hsm),
         "replace" => {
             delete(&hsm, &uri);
             block_on(twinlock_pkcs11::create_kek(&hsm.uri(&uri), options())).unwrap();

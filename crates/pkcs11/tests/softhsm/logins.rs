@@ -1,11 +1,10 @@
 //! Logging in, and where PINs come from.
 
 use std::ffi::OsStr;
-use std::time::Duration;
 
 use futures_util::future::join_all;
 use twinlock_keys::KeyHolder as _;
-use twinlock_pkcs11::{ErrorKind, PinSource, Pkcs11Error, Pkcs11Key, Token, list_tokens};
+use twinlock_pkcs11::{ErrorKind, PinSource, Pkcs11Error, Token, list_tokens};
 
 use crate::support::{PIN, SoftHsm, block_on, context, options, parse, pin, share, with_softhsm};
 
@@ -153,18 +152,6 @@ fn a_token_that_was_closed_can_be_opened_again() {
         for _ in 0..3 {
             open_with(hsm, PIN).unwrap();
         }
-    });
-}
-
-#[test]
-fn a_deadline_that_cannot_be_met_is_reported_as_such() {
-    with_softhsm(|hsm| {
-        hsm.new_kek("archive");
-        let uri = hsm.uri("token=Twinlock;object=archive");
-        let opened = Pkcs11Key::open(&uri, options().with_deadline(Duration::ZERO));
-        let error = block_on(opened).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::TimedOut);
-        assert!(hsm.open("token=Twinlock;object=archive").is_ok(), "and nothing is broken by it");
     });
 }
 

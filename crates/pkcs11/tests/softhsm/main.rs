@@ -8,6 +8,7 @@
 
 mod child;
 mod creating;
+mod hanging;
 mod keys;
 mod logins;
 mod support;

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output};
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
@@ -27,7 +27,7 @@ pub(crate) fn with_softhsm<F: FnOnce(&SoftHsm)>(test: F) {
     }
     let folder = tempfile::tempdir().expect("a temporary folder");
     let hsm = SoftHsm::new(folder.path());
-    let output = hsm.run(test_name::<F>(), &[]);
+    let output = hsm.command(test_name::<F>()).output().expect("this binary runs");
     let text = text_of(&output);
     assert!(output.status.success() && text.contains("1 passed"), "{text}");
 }
@@ -66,8 +66,8 @@ impl SoftHsm {
         Self { folder: folder.to_owned() }
     }
 
-    /// Runs one test of this binary in another process, on the same tokens.
-    fn run(&self, test: &str, variables: &[(&str, &OsStr)]) -> Output {
+    /// One test of this binary, to be run in another process on the same tokens.
+    fn command(&self, test: &str) -> Command {
         let mut command = Command::new(std::env::current_exe().expect("this binary"));
         command.args(["--exact", test, "--nocapture", "--test-threads=1"]);
         for ours in ["TWINLOCK_PIN", "TWINLOCK_PIN_FILE", "CREDENTIALS_DIRECTORY"] {
@@ -76,10 +76,8 @@ impl SoftHsm {
         command
             .env_remove("TWINLOCK_PKCS11_MODULE")
             .env("SOFTHSM2_CONF", self.folder.join("softhsm2.conf"))
-            .env("TWINLOCK_TEST_FOLDER", &self.folder)
-            .envs(variables.iter().copied())
-            .output()
-            .expect("this binary runs")
+            .env("TWINLOCK_TEST_FOLDER", &self.folder);
+        command
     }
 
     /// Has another process do `action` (see `child`) and returns what it said,
@@ -90,14 +88,23 @@ impl SoftHsm {
         uri: &str,
         variables: &[(&str, &OsStr)],
     ) -> Result<String, String> {
-        let mut all = vec![("TWINLOCK_TEST_ACTION", OsStr::new(action))];
-        all.push(("TWINLOCK_TEST_URI", OsStr::new(uri)));
-        all.extend(variables);
-        let output = self.run("child::does_what_it_is_told", &all);
+        let mut command = self.child(action, uri);
+        let output = command.envs(variables.iter().copied()).output().expect("this binary runs");
         match output.status.success() {
             true => Ok(text_of(&output)),
             false => Err(text_of(&output)),
         }
+    }
+
+    /// Has another process do `action` meanwhile.
+    pub(crate) fn start_child(&self, action: &str) -> Child {
+        self.child(action, "pkcs11:").spawn().expect("this binary runs")
+    }
+
+    fn child(&self, action: &str, uri: &str) -> Command {
+        let mut command = self.command("child::does_what_it_is_told");
+        command.env("TWINLOCK_TEST_ACTION", action).env("TWINLOCK_TEST_URI", uri);
+        command
     }
 
     /// A URI with this module, and the PIN file as its source.
