@@ -10,11 +10,11 @@ use cryptoki::slot::Slot;
 use secrecy::SecretString;
 use twinlock_keys::Pkcs11Uri;
 
-use crate::facts::{self, KeyName};
+use crate::lookup::{self, KeyName};
 use crate::module::Module;
 use crate::session::TokenSession;
 use crate::workers::Retry;
-use crate::{KeyFacts, Pkcs11Error, Token, TokenFacts, TokenOptions, slots};
+use crate::{KeyFacts, Pkcs11Error, Token, TokenFacts, TokenOptions, facts, slots};
 
 const KEK_LEN: u8 = 32;
 const ID_LEN: usize = 16;
@@ -74,7 +74,7 @@ fn refuse_existing(token: &TokenSession, name: &KeyName) -> Result<(), Pkcs11Err
     let by_id = KeyName { label: None, ..name.clone() };
     let names = [Some(by_label), name.id.is_some().then_some(by_id)];
     for name in names.into_iter().flatten() {
-        if !facts::find_all(token, &name)?.is_empty() {
+        if !lookup::find_all(token, &name)?.is_empty() {
             let token = &token.token.label;
             return Err(Pkcs11Error::misconfigured(format!(
                 "there is a secret key {name} on {token:?} already; choose another name"

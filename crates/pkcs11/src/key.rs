@@ -5,7 +5,7 @@ use twinlock_keys::{
     WrapContext, WrappedShare,
 };
 
-use crate::facts::{self, KeyName};
+use crate::lookup::{self, KeyName};
 use crate::workers::Retry;
 use crate::{ErrorKind, KeyFacts, Pkcs11Error, Token, TokenOptions, aead};
 
@@ -45,7 +45,7 @@ impl Pkcs11Key {
         let name = KeyName::of_secret_key(uri)?;
         let find = {
             let name = name.clone();
-            move |token: &mut _| facts::find(token, &name).map(|(_, facts)| facts)
+            move |token: &mut _| lookup::find(token, &name).map(|(_, facts)| facts)
         };
         let facts = token.call(Retry::Once, find).await?;
         facts.check_kek(token.options().allows_extractable())?;

@@ -47,6 +47,7 @@ mod facts;
 mod key;
 mod login;
 mod look;
+mod lookup;
 mod module;
 mod pin;
 mod session;

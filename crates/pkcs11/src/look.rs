@@ -8,7 +8,7 @@ use twinlock_keys::{Pkcs11Uri, Share};
 use crate::module::Module;
 use crate::workers::Retry;
 use crate::{
-    ErrorKind, KeyFacts, Pkcs11Error, Pkcs11Key, Token, TokenFacts, TokenOptions, facts, slots,
+    ErrorKind, KeyFacts, Pkcs11Error, Pkcs11Key, Token, TokenFacts, TokenOptions, lookup, slots,
 };
 
 /// Every token of the module that `uri` names, initialised or not. Needs no
@@ -36,7 +36,7 @@ pub async fn list_keys(
     options: TokenOptions,
 ) -> Result<Vec<KeyFacts>, Pkcs11Error> {
     let token = Token::open(uri, options).await?;
-    token.call(Retry::Once, |token| facts::list(token)).await
+    token.call(Retry::Once, |token| lookup::list(token)).await
 }
 
 /// A key that was found, checked and tried.

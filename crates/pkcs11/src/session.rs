@@ -7,8 +7,8 @@ use cryptoki::object::{Attribute, ObjectHandle};
 use cryptoki::session::Session;
 use twinlock_keys::Pkcs11Uri;
 
-use crate::facts::{self, KeyName};
 use crate::login::Login;
+use crate::lookup::{self, KeyName};
 use crate::module::Module;
 use crate::vendors::{Vendor, vendor_of};
 use crate::{KeyFacts, Pkcs11Error, TokenFacts, slots};
@@ -79,7 +79,7 @@ impl TokenSession {
                 result => return result,
             }
         }
-        let (handle, key) = facts::find(self, name)?;
+        let (handle, key) = lookup::find(self, name)?;
         check(&key)?;
         self.handles.insert(name.clone(), handle);
         work(self, handle)

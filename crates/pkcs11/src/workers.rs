@@ -6,13 +6,13 @@
 //! that hangs in the module is abandoned and replaced, up to a bound; should it
 //! ever come back, it takes its place again or leaves.
 
+mod call;
+
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
-
+use self::call::{Call, Job, Link, Reply};
 use crate::deadline::Alarm;
 use crate::{ErrorKind, Pkcs11Error};
 
@@ -201,7 +201,7 @@ impl<S: 'static> Shared<S> {
 
     /// A worker's life.
     fn work(self: Arc<Self>, worker: u64) {
-        let mut link = Link { connect: &self.connect, state: None, stale: None };
+        let mut link = Link::new(&self.connect);
         while let Some(job) = self.next_job(worker) {
             job.run(&mut link);
             if !self.is_back(worker) {
@@ -284,130 +284,6 @@ impl<S> Crew<S> {
     }
 }
 
-/// A worker's hold on its state.
-struct Link<'a, S> {
-    connect: &'a dyn Fn() -> Result<S, Pkcs11Error>,
-    state: Option<S>,
-    /// A state that failed, kept until there is another: a token's login ends
-    /// with its last session.
-    stale: Option<S>,
-}
-
-impl<S> Link<'_, S> {
-    fn run<T>(
-        &mut self,
-        retry: Retry,
-        work: &mut impl FnMut(&mut S) -> Result<T, Pkcs11Error>,
-    ) -> Result<T, Pkcs11Error> {
-        match self.attempt(work) {
-            Err(error) if error.kind() == ErrorKind::Gone && retry == Retry::Once => {
-                tracing::info!(%error, "reconnecting to the token");
-                self.attempt(work)
-            }
-            result => result,
-        }
-    }
-
-    fn attempt<T>(
-        &mut self,
-        work: &mut impl FnMut(&mut S) -> Result<T, Pkcs11Error>,
-    ) -> Result<T, Pkcs11Error> {
-        let mut state = match self.state.take() {
-            Some(state) => state,
-            None => self.connected()?,
-        };
-        let result = work(&mut state);
-        match &result {
-            // What a session is worth after these is unknown.
-            Err(error) if matches!(error.kind(), ErrorKind::Gone | ErrorKind::Fatal) => {
-                self.stale = Some(state);
-            }
-            _ => self.state = Some(state),
-        }
-        result
-    }
-
-    fn connected(&mut self) -> Result<S, Pkcs11Error> {
-        let state = match (self.connect)() {
-            // The token may have room for one session only.
-            Err(error) if error.kind() == ErrorKind::Busy && self.stale.take().is_some() => {
-                (self.connect)()
-            }
-            result => result,
-        };
-        self.stale = None;
-        state
-    }
-}
-
-/// A call in the queue, its types hidden.
-trait Job<S>: Send {
-    fn is_wanted(&self) -> bool;
-    fn patience(&self) -> Duration;
-    fn run(self: Box<Self>, link: &mut Link<'_, S>);
-    fn refuse(self: Box<Self>, error: Pkcs11Error);
-}
-
-struct Call<T, W> {
-    work: W,
-    retry: Retry,
-    patience: Duration,
-    reply: Arc<Reply<T>>,
-}
-
-impl<S, T, W> Job<S> for Call<T, W>
-where
-    T: Send,
-    W: FnMut(&mut S) -> Result<T, Pkcs11Error> + Send,
-{
-    fn is_wanted(&self) -> bool {
-        self.reply.is_wanted()
-    }
-
-    fn patience(&self) -> Duration {
-        self.patience
-    }
-
-    fn run(mut self: Box<Self>, link: &mut Link<'_, S>) {
-        let run = AssertUnwindSafe(|| link.run(self.retry, &mut self.work));
-        let result = catch_unwind(run).unwrap_or_else(|_| Err(panicked()));
-        self.reply.send(result);
-    }
-
-    fn refuse(self: Box<Self>, error: Pkcs11Error) {
-        self.reply.send(Err(error));
-    }
-}
-
-/// The caller's end of a call: the worker and the deadline race to answer, and
-/// the first wins.
-struct Reply<T>(Mutex<Option<oneshot::Sender<Result<T, Pkcs11Error>>>>);
-
-impl<T> Reply<T> {
-    fn new() -> (Arc<Self>, oneshot::Receiver<Result<T, Pkcs11Error>>) {
-        let (sender, receiver) = oneshot::channel();
-        (Arc::new(Self(Mutex::new(Some(sender)))), receiver)
-    }
-
-    fn send(&self, result: Result<T, Pkcs11Error>) {
-        let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(sender) = sender {
-            let _ = sender.send(result); // the caller may have left
-        }
-    }
-
-    /// False if it was answered.
-    fn is_open(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
-    }
-
-    /// False if it was answered or the caller has left.
-    fn is_wanted(&self) -> bool {
-        let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        sender.as_ref().is_some_and(|sender| !sender.is_closed())
-    }
-}
-
 fn timed_out(patience: Duration) -> Pkcs11Error {
     Pkcs11Error::new(
         ErrorKind::TimedOut,
@@ -428,10 +304,6 @@ fn all_hung(count: usize) -> Pkcs11Error {
 
 fn closed() -> Pkcs11Error {
     Pkcs11Error::new(ErrorKind::Gone, "the token was closed before it answered")
-}
-
-fn panicked() -> Pkcs11Error {
-    Pkcs11Error::new(ErrorKind::Fatal, "a bug: a worker panicked while it used the token")
 }
 
 fn no_thread(error: std::io::Error) -> Pkcs11Error {
