@@ -97,6 +97,18 @@ impl Decryptor {
         self
     }
 
+    /// What can be said of `header` before any holder is asked: that its
+    /// context and generation are the expected ones. [`Decryptor::open`] begins
+    /// with it; it is of its own use where to reach holders costs something (a
+    /// PIN, a lookup).
+    ///
+    /// # Errors
+    /// When they are not.
+    pub fn check(&self, header: &UnverifiedHeader) -> Result<(), OpenError> {
+        self.check_context(header.header().context())?;
+        self.check_generation(header.header().generation())
+    }
+
     /// The key step: has both holders of a keyslot unwrap their shares, side
     /// by side, and verifies the header with what they give.
     ///
@@ -105,8 +117,7 @@ impl Decryptor {
     /// keyslot opens, or the header was tampered with.
     pub async fn open(&self, header: UnverifiedHeader) -> Result<Envelope, OpenError> {
         let backend = chosen_backend(self.backend)?;
-        self.check_context(header.header().context())?;
-        self.check_generation(header.header().generation())?;
+        self.check(&header)?;
         let dek = self.open_dek(header.header()).await?;
 
         let envelope_id = header.header().envelope_id();
