@@ -1,0 +1,149 @@
+//! Each hot loop against its yardstick, in turns: a disturbance meets both, and
+//! their ratio says more than either time.
+//!
+//! Prints tables for `docs/benchmarks.md`.
+#![forbid(unsafe_code)]
+#![expect(clippy::print_stdout, reason = "the tables are what this is for")]
+
+use std::time::{Duration, Instant};
+
+use twinlock_benches::{Case, SEGMENT_LENS, floe, ranges, size, stream, yardstick};
+use twinlock_floe::Backend;
+
+/// Larger than the caches that a core has for itself.
+const TOTAL: usize = 32 << 20;
+
+/// Odd, so that there is a median.
+const PAIRS: usize = 21;
+
+type MakeCase = fn(u32) -> Case;
+
+const COMPARED: [(&str, MakeCase, MakeCase); 11] = [
+    (
+        "AWS-LC seal / memcpy",
+        |len| yardstick::aws_lc_seal(len, TOTAL),
+        |len| yardstick::memcpy(len, TOTAL),
+    ),
+    (
+        "FLOE seal / AWS-LC seal",
+        |len| floe::seal(Backend::AwsLc, len, TOTAL),
+        |len| yardstick::aws_lc_seal(len, TOTAL),
+    ),
+    (
+        "FLOE open / AWS-LC open",
+        |len| floe::open(Backend::AwsLc, len, TOTAL),
+        |len| yardstick::aws_lc_open(len, TOTAL),
+    ),
+    (
+        "`encrypt` / AWS-LC seal",
+        |len| stream::encrypt(Backend::AwsLc, len, TOTAL),
+        |len| yardstick::aws_lc_seal(len, TOTAL),
+    ),
+    (
+        "`DecryptReader` / AWS-LC open",
+        |len| stream::decrypt(Backend::AwsLc, len, TOTAL),
+        |len| yardstick::aws_lc_open(len, TOTAL),
+    ),
+    (
+        "aes-gcm seal / AWS-LC seal",
+        |len| yardstick::aes_gcm_seal(len, TOTAL),
+        |len| yardstick::aws_lc_seal(len, TOTAL),
+    ),
+    (
+        "FLOE seal / aes-gcm seal",
+        |len| floe::seal(Backend::RustCrypto, len, TOTAL),
+        |len| yardstick::aes_gcm_seal(len, TOTAL),
+    ),
+    (
+        "FLOE open / aes-gcm open",
+        |len| floe::open(Backend::RustCrypto, len, TOTAL),
+        |len| yardstick::aes_gcm_open(len, TOTAL),
+    ),
+    (
+        "`encrypt` / aes-gcm seal",
+        |len| stream::encrypt(Backend::RustCrypto, len, TOTAL),
+        |len| yardstick::aes_gcm_seal(len, TOTAL),
+    ),
+    (
+        "`encrypt` / `encrypt` with 256 KiB",
+        |len| stream::encrypt(Backend::AwsLc, len, TOTAL),
+        |_| stream::encrypt(Backend::AwsLc, 256 << 10, TOTAL),
+    ),
+    (
+        "`DecryptReader` / the same with 256 KiB",
+        |len| stream::decrypt(Backend::AwsLc, len, TOTAL),
+        |_| stream::decrypt(Backend::AwsLc, 256 << 10, TOTAL),
+    ),
+];
+
+fn main() {
+    print_row("time / time of the yardstick", SEGMENT_LENS.map(size));
+    print_row("---", SEGMENT_LENS.map(|_| "---".to_owned()));
+    for (name, subject, yardstick) in COMPARED {
+        print_row(name, SEGMENT_LENS.map(|len| compare(subject(len), yardstick(len)).to_string()));
+    }
+    println!();
+    print_row("absolute", SEGMENT_LENS.map(size));
+    print_row("---", SEGMENT_LENS.map(|_| "---".to_owned()));
+    print_row("memcpy, GB/s", SEGMENT_LENS.map(|len| speed(yardstick::memcpy(len, TOTAL))));
+    print_row(
+        "AWS-LC seal, GB/s",
+        SEGMENT_LENS.map(|len| speed(yardstick::aws_lc_seal(len, TOTAL))),
+    );
+    print_row("a 4 KiB range, µs", SEGMENT_LENS.map(|len| latency(ranges::read(len, TOTAL))));
+    print_row(
+        "… with a new reader, µs",
+        SEGMENT_LENS.map(|len| latency(ranges::open_and_read(len, TOTAL))),
+    );
+}
+
+fn print_row<const N: usize>(name: &str, cells: [String; N]) {
+    println!("| {name} | {} |", cells.join(" | "));
+}
+
+struct Ratio {
+    median: f64,
+    /// Half of all pairs lie between these two.
+    quartiles: [f64; 2],
+}
+
+impl std::fmt::Display for Ratio {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [low, high] = self.quartiles;
+        write!(f, "{:.2} ({low:.2}–{high:.2})", self.median)
+    }
+}
+
+fn compare(mut subject: Case, mut yardstick: Case) -> Ratio {
+    subject.run(); // warm, and not counted
+    yardstick.run();
+    let mut ratios: Vec<f64> = (0..PAIRS)
+        .map(|_| time(&mut subject).as_secs_f64() / time(&mut yardstick).as_secs_f64())
+        .collect();
+    ratios.sort_by(f64::total_cmp);
+    Ratio { median: ratios[PAIRS / 2], quartiles: [ratios[PAIRS / 4], ratios[3 * PAIRS / 4]] }
+}
+
+fn speed(mut case: Case) -> String {
+    let gigabytes = case.bytes as f64 / 1e9;
+    format!("{:.1}", gigabytes / median_time(&mut case, 1).as_secs_f64())
+}
+
+fn latency(mut case: Case) -> String {
+    let rounds = 200;
+    format!("{:.0}", median_time(&mut case, rounds).as_secs_f64() * 1e6 / f64::from(rounds))
+}
+
+fn median_time(case: &mut Case, rounds: u32) -> Duration {
+    case.run();
+    let mut times: Vec<Duration> =
+        (0..PAIRS).map(|_| (0..rounds).map(|_| time(case)).sum()).collect();
+    times.sort();
+    times[PAIRS / 2]
+}
+
+fn time(case: &mut Case) -> Duration {
+    let start = Instant::now();
+    case.run();
+    start.elapsed()
+}

@@ -1,0 +1,88 @@
+//! The library's streams, from memory to memory: what an application gets.
+
+use std::io::BufRead;
+
+use futures_util::FutureExt as _;
+use twinlock::testing::MemoryHolder;
+use twinlock::{
+    Backend, CustomerKey, Decryptor, EncryptionContext, Encryptor, Envelope, ProviderKey,
+    read_header,
+};
+
+use crate::{Case, plaintext};
+
+/// `Encryptor::encrypt`, with the key step at holders in memory.
+#[must_use]
+pub fn encrypt(backend: Backend, segment_len: u32, total: usize) -> Case {
+    let (keys, input) = (Keys::new(), plaintext(total));
+    let mut output = Vec::new();
+    Case::new(format!("stream encrypt/{backend}/{segment_len}"), total, move || {
+        output.clear();
+        keys.encryptor(backend, segment_len)
+            .encrypt(&input[..], &mut output)
+            .expect("memory takes everything");
+    })
+}
+
+/// A `DecryptReader`, read to its end as a `BufRead`, without the key step.
+#[must_use]
+pub fn decrypt(backend: Backend, segment_len: u32, total: usize) -> Case {
+    let (opened, bytes) = encrypted(backend, segment_len, total);
+    let header_len = read_header(&mut &bytes[..]).expect("it has a header").as_bytes().len();
+    let mut output = Vec::new();
+    Case::new(format!("stream decrypt/{backend}/{segment_len}"), total, move || {
+        output.clear();
+        let mut reader = opened.reader(&bytes[header_len..]).expect("it was encrypted above");
+        while let plaintext @ [_, ..] = reader.fill_buf().expect("it was encrypted above") {
+            output.extend_from_slice(plaintext);
+            let len = plaintext.len();
+            reader.consume(len);
+        }
+    })
+}
+
+/// An open envelope, and all of its bytes.
+pub(crate) fn encrypted(backend: Backend, segment_len: u32, total: usize) -> (Envelope, Vec<u8>) {
+    let keys = Keys::new();
+    let bytes = keys
+        .encryptor(backend, segment_len)
+        .encrypt_slice(&plaintext(total))
+        .expect("the system has random bytes");
+    let header = read_header(&mut &bytes[..]).expect("it was encrypted above");
+    let opened = keys.decryptor(backend).open(header).now_or_never().expect("memory is ready");
+    (opened.expect("it was encrypted above"), bytes)
+}
+
+/// Two holders in memory.
+struct Keys {
+    provider: ProviderKey,
+    customer: CustomerKey,
+}
+
+impl Keys {
+    fn new() -> Self {
+        let provider = ProviderKey::new(MemoryHolder::provider("kek"));
+        let customer = CustomerKey::new(MemoryHolder::customer("kek"));
+        Self {
+            provider: provider.expect("a provider's URI"),
+            customer: customer.expect("a customer's URI"),
+        }
+    }
+
+    fn encryptor(&self, backend: Backend, segment_len: u32) -> Encryptor {
+        Encryptor::builder(self.provider.clone(), self.customer.clone())
+            .segment_len(segment_len)
+            .backend(backend)
+            .prepare()
+            .now_or_never()
+            .expect("memory is ready")
+            .expect("the holders work")
+    }
+
+    fn decryptor(&self, backend: Backend) -> Decryptor {
+        Decryptor::expecting(EncryptionContext::new())
+            .provider(self.provider.clone())
+            .customer(self.customer.clone())
+            .backend(backend)
+    }
+}
