@@ -29,6 +29,7 @@ package_of() {
         c_compiler) echo gcc libc6-dev ;;
         cpp_compiler) echo g++ ;;
         softhsm) echo softhsm2 ;;
+        valgrind) echo valgrind ;;
         venv) echo python3-venv ;;
         *) give_up "package_of knows no $1" ;;
     esac
@@ -41,6 +42,8 @@ has_c_compiler() { compiles "${CC:-cc}" c; }
 has_cpp_compiler() { compiles "${CXX:-c++}" c++; }
 
 has_softhsm() { command -v softhsm2-util >/dev/null && find_softhsm_module; }
+
+has_valgrind() { command -v valgrind >/dev/null; }
 
 has_venv() { "$venv/bin/pip" --version >/dev/null 2>&1 || make_venv; }
 
