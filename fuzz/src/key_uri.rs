@@ -35,13 +35,14 @@ fn check_pkcs11(text: &str) {
     );
 }
 
-/// Stands for the PIN, and is long enough to be found by no accident.
+/// Stands for the PIN. It gets nowhere by accident, but for a fuzzer that reads
+/// it in the program.
 const PIN: &str = "correct-horse-battery-staple";
 
 /// Wherever the fuzzer writes `PIN`, there is a real one. If it ends up as the
 /// PIN and as nothing else, nothing that can be printed has it.
 fn check_pin(text: &str) {
-    if text.matches("PIN").count() != 1 {
+    if text.matches("PIN").count() != 1 || text.contains(PIN) {
         return;
     }
     let text = text.replace("PIN", PIN);
