@@ -20,15 +20,22 @@ const TAG_LEN: usize = 16;
 /// All that is said about a ciphertext that was not accepted.
 pub(crate) const REFUSED: &str = "the token's key does not open this ciphertext";
 
-/// True if IV || ciphertext || tag of `data_len` bytes can be `len` long.
-/// SoftHSM buffers and kryoptic answers differently for odd lengths, so they
-/// are refused before any token sees them.
-pub(crate) fn fits(len: usize, data_len: usize) -> bool {
-    [IV_LEN, APPENDED_IV_LEN].contains(&iv_len(len, data_len))
+/// Longest ciphertext that a token is asked to decrypt: what a header carries.
+const MAX_LEN: usize = 6144;
+
+/// True if `len` bytes can be IV || ciphertext || tag of something. Whether it
+/// is one of ours is for the token to say: `prove` wants its own answer. (With
+/// an IV of no bytes, which SoftHSM would take, no token is ever asked.)
+pub(crate) fn can_be_asked(len: usize) -> bool {
+    (IV_LEN + 1 + TAG_LEN..=MAX_LEN).contains(&len)
 }
 
+/// The IV's length in `len` bytes that [`encrypt`] may have made of `data_len`.
 fn iv_len(len: usize, data_len: usize) -> usize {
-    len.saturating_sub(data_len + TAG_LEN)
+    match len == APPENDED_IV_LEN + data_len + TAG_LEN {
+        true => APPENDED_IV_LEN,
+        false => IV_LEN,
+    }
 }
 
 /// Encrypts `data` and binds `aad` to it.
@@ -49,7 +56,7 @@ pub(crate) fn encrypt(
 }
 
 /// Decrypts what [`encrypt`] made of `data_len` bytes; the caller has checked
-/// the length with [`fits`].
+/// the length with [`can_be_asked`].
 pub(crate) fn decrypt(
     token: &TokenSession,
     key: ObjectHandle,
@@ -133,9 +140,15 @@ mod tests {
     const IV: [u8; 12] = [7; 12];
 
     #[test]
-    fn only_lengths_with_an_iv_of_12_or_16_bytes_fit() {
-        let fitting: Vec<usize> = (0..200).filter(|len| fits(*len, 32)).collect();
-        assert_eq!(fitting, [60, 64]);
+    fn what_cannot_hold_an_iv_and_a_tag_reaches_no_token() {
+        let asked: Vec<usize> = (0..7000).filter(|len| can_be_asked(*len)).collect();
+        assert_eq!((asked[0], asked[asked.len() - 1]), (29, 6144));
+    }
+
+    #[test]
+    fn only_a_length_with_an_iv_of_16_bytes_has_one() {
+        let appended: Vec<usize> = (29..200).filter(|len| iv_len(*len, 32) == 16).collect();
+        assert_eq!(appended, [64]);
     }
 
     #[test]
@@ -151,7 +164,7 @@ mod tests {
         let output = [&[1; 48][..], &[9; 16]].concat();
         let wrapped = assembled(&IV, &output, 32, GcmIv::OursOrAppended).unwrap();
         assert_eq!(wrapped, [&[9; 16][..], &[1; 48]].concat());
-        assert!(fits(wrapped.len(), 32));
+        assert_eq!(iv_len(wrapped.len(), 32), 16);
         assert!(assembled(&IV, &output, 32, GcmIv::Ours).is_err());
     }
 

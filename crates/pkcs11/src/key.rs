@@ -89,7 +89,7 @@ impl Pkcs11Key {
         aad: &[u8],
     ) -> Result<Share, Pkcs11Error> {
         let well_formed = wrapped.algorithm() == ShareAlgorithm::HolderAead
-            && aead::fits(wrapped.bytes().len(), SHARE_LEN);
+            && aead::can_be_asked(wrapped.bytes().len());
         if !well_formed {
             return Err(refused());
         }

@@ -86,6 +86,20 @@ fn every_other_length_is_refused() {
 }
 
 #[test]
+fn a_foreign_ciphertext_is_refused_in_the_tokens_own_words() {
+    with_softhsm(|hsm| {
+        let key = hsm.new_kek("archive");
+        for len in [60, 184, 512, 6144] {
+            let foreign = WrappedShare::new(ShareAlgorithm::HolderAead, vec![7; len]);
+            let answer = block_on(key.unwrap_key(&foreign, &context("share aad")));
+            let Err(error) = answer else { panic!("unwrapped") };
+            assert_eq!(error.kind(), HolderErrorKind::InvalidCiphertext, "{len}");
+            assert!(error.answer().is_some_and(|answer| answer.code.starts_with("CKR_")), "{len}");
+        }
+    });
+}
+
+#[test]
 fn a_share_of_another_key_is_refused() {
     with_softhsm(|hsm| {
         let (ours, other) = (hsm.new_kek("ours"), hsm.new_kek("other"));
