@@ -6,4 +6,6 @@ mod entry_points;
 mod guards;
 mod hostile;
 mod people;
+mod roundtrip;
+mod streams;
 mod vectors;
