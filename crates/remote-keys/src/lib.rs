@@ -1,2 +1,14 @@
+//! Key holders over a network: a module and a feature for each.
+//!
+//! | feature | module | key URIs |
+//! |---|---|---|
+//! | `aws-kms` (default) | [`aws_kms`] | `aws-kms://<key ARN>`, `aws-kms://alias/<name>` |
+//!
+//! A holder is made once by its `connect`, which finds credentials the way the
+//! cloud's own tools do, and is then used through
+//! [`KeyHolder`](twinlock_keys::KeyHolder). What a holder sends is a share: 32
+//! random bytes that open nothing without the other side's.
 #![forbid(unsafe_code)]
-//! Stub.
+
+#[cfg(feature = "aws-kms")]
+pub mod aws_kms;
