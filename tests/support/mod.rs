@@ -1,0 +1,5 @@
+//! What the tests stand on: servers and tools that a test starts and owns.
+
+pub(crate) mod http;
+pub(crate) mod kms_proxy;
+pub(crate) mod moto;
