@@ -2,10 +2,12 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod aws_kms;
 mod entry_points;
 mod guards;
 mod hostile;
 mod people;
 mod roundtrip;
 mod streams;
+mod support;
 mod vectors;
