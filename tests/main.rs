@@ -5,6 +5,7 @@
 mod aws_kms;
 mod entry_points;
 mod guards;
+mod holders;
 mod hostile;
 mod people;
 mod roundtrip;
