@@ -1,0 +1,454 @@
+//! The words that are typed. What they mean together is `settings.rs`'s matter.
+
+pub(crate) mod values;
+
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+use clap_complete::Shell;
+
+use values::{ByteRange, ContextPair, KeyslotUris};
+
+/// Encrypts files so that they open only with two keys held by two holders.
+///
+/// The provider (a cloud's key manager) holds one key, you hold the other in a
+/// token behind PKCS#11. Neither alone opens a file.
+#[derive(Debug, Parser)]
+#[command(
+    name = "twinlock",
+    version = short_version(),
+    long_version = long_version(),
+    arg_required_else_help = true,
+    after_long_help = AFTER_HELP
+)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) common: CommonArgs,
+
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// What every verb understands.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct CommonArgs {
+    /// Report as one line of JSON (docs/cli.md has the fields)
+    ///
+    /// The report goes to stdout, or to stderr when the data goes to stdout.
+    #[arg(long, global = true, help_heading = "Reports")]
+    pub(crate) json: bool,
+
+    /// Print errors only
+    #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "Reports")]
+    pub(crate) quiet: bool,
+
+    /// Say more on stderr; twice for more still
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Reports")]
+    pub(crate) verbose: u8,
+
+    /// The configuration file [env: TWINLOCK_CONFIG]
+    ///
+    /// Without it: $XDG_CONFIG_HOME/twinlock/config.toml, or
+    /// ~/.config/twinlock/config.toml.
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Keys")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// The profile of the configuration to use [env: TWINLOCK_PROFILE]
+    #[arg(long, global = true, value_name = "NAME", help_heading = "Keys")]
+    pub(crate) profile: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    Init(InitArgs),
+    Keys(KeysArgs),
+    Encrypt(EncryptArgs),
+    Decrypt(DecryptArgs),
+    Inspect(InspectArgs),
+    Verify(VerifyArgs),
+    Prove(ProveArgs),
+    Completions(CompletionsArgs),
+    Man(ManArgs),
+}
+
+/// Which keys to use.
+#[derive(Debug, Default, ClapArgs)]
+#[command(next_help_heading = "Keys")]
+pub(crate) struct KeyArgs {
+    /// The provider's key [env: TWINLOCK_PROVIDER]
+    ///
+    /// aws-kms://<key ARN>, aws-kms://alias/<name>, or for development
+    /// file:///path/to/kek.
+    #[arg(long, value_name = "URI")]
+    pub(crate) provider: Option<String>,
+
+    /// The customer's key [env: TWINLOCK_CUSTOMER]
+    ///
+    /// pkcs11:token=<label>;object=<label> (RFC 7512), where needed with
+    /// ?module-path=<path>&pin-source=file:<path>; or for development
+    /// file:///path/to/kek.
+    #[arg(long, value_name = "URI")]
+    pub(crate) customer: Option<String>,
+
+    /// One more pair of keys, any of which opens the file; repeatable
+    #[arg(long = "keyslot", value_name = "PROVIDER_URI,CUSTOMER_URI")]
+    pub(crate) keyslots: Vec<KeyslotUris>,
+}
+
+/// Encrypt a file
+///
+/// FILE becomes FILE.twl; a pipe (`-`) goes to stdout. Mode and time of
+/// modification are kept, and FILE is never deleted. No output appears before
+/// it is whole.
+#[derive(Debug, ClapArgs)]
+#[command(after_long_help = ENCRYPT_EXAMPLES)]
+pub(crate) struct EncryptArgs {
+    /// The file to encrypt, or - for stdin
+    #[arg(value_name = "FILE")]
+    pub(crate) input: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+
+    /// Bind the file to this pair; repeatable
+    ///
+    /// The encryption context stands readable in the file and in the holders'
+    /// logs, and who decrypts has to expect it. The object's name is a good
+    /// one: storage that swaps two files is then noticed.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) context: Vec<ContextPair>,
+
+    #[command(flatten)]
+    pub(crate) keys: KeyArgs,
+
+    /// Do not ask the holders to unwrap what they have just wrapped
+    ///
+    /// For credentials that may only wrap. A wrapped share that its holder
+    /// cannot unwrap is data lost, and without this check nobody notices.
+    #[arg(long, help_heading = "Keys")]
+    pub(crate) no_read_back: bool,
+}
+
+/// Decrypt a file
+///
+/// FILE.twl becomes FILE; a pipe (`-`) or a range goes to stdout. A file
+/// appears only when all of it was verified.
+///
+/// To a pipe, verified segments may have gone before a later one fails: what
+/// reads it has then processed an authentic beginning of a file that was cut
+/// short. Use `set -o pipefail` and look at the exit code, or write to a file
+/// with -o.
+#[derive(Debug, ClapArgs)]
+#[command(after_long_help = DECRYPT_EXAMPLES)]
+pub(crate) struct DecryptArgs {
+    /// The file to decrypt, or - for stdin
+    #[arg(value_name = "FILE")]
+    pub(crate) input: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+
+    /// Decrypt only these bytes of the plaintext: A..B, A.. or ..B
+    ///
+    /// From byte A, counted from 0, to before byte B. Only the segments that
+    /// hold them are read, and verified. A B beyond the end means the end; an A
+    /// beyond the end is an error.
+    #[arg(long, value_name = "A..B")]
+    pub(crate) range: Option<ByteRange>,
+
+    #[command(flatten)]
+    pub(crate) expected: ExpectedArgs,
+
+    #[command(flatten)]
+    pub(crate) keys: KeyArgs,
+}
+
+/// Where output goes.
+#[derive(Debug, Default, ClapArgs)]
+pub(crate) struct OutputArgs {
+    /// Write to this file, or to stdout with -
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+
+    /// Replace the output file if it exists
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// What a file must say about itself before any holder is asked.
+#[derive(Debug, Default, ClapArgs)]
+pub(crate) struct ExpectedArgs {
+    /// The file's encryption context must have this pair; repeatable
+    ///
+    /// Without any, only a file without encryption context is accepted.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) context: Vec<ContextPair>,
+
+    /// Accept whatever encryption context the file has
+    ///
+    /// Storage can then hand out another of your files unnoticed.
+    #[arg(long, conflicts_with = "context")]
+    pub(crate) any_context: bool,
+
+    /// Refuse headers that were rewrapped less often than this
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub(crate) min_generation: u64,
+}
+
+/// Show what a file says about itself, without any key
+///
+/// Nothing of it is verified: whoever stored the file could have changed it.
+/// `twinlock verify` verifies.
+#[derive(Debug, ClapArgs)]
+#[command(after_long_help = INSPECT_EXAMPLES)]
+pub(crate) struct InspectArgs {
+    /// The file to inspect, or - for stdin
+    #[arg(value_name = "FILE")]
+    pub(crate) input: PathBuf,
+}
+
+/// Verify every tag of a file, and write nothing
+///
+/// Asks both holders, as decrypting does, and reads the file to its end.
+#[derive(Debug, ClapArgs)]
+#[command(after_long_help = VERIFY_EXAMPLES)]
+pub(crate) struct VerifyArgs {
+    /// The file to verify, or - for stdin
+    #[arg(value_name = "FILE")]
+    pub(crate) input: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) expected: ExpectedArgs,
+
+    #[command(flatten)]
+    pub(crate) keys: KeyArgs,
+}
+
+/// Try to open a file with each key alone, and show that only both open it
+///
+/// Makes real calls: each holder is asked to unwrap both wrapped shares, its
+/// own and the other's, and every KEK that can be computed from what was
+/// obtained is tried on the wrapped DEK. With --json it prints the evidence,
+/// with the holders' own answers (request ids, CKR codes), as a document to be
+/// filed.
+///
+/// Exits with 1 when any outcome is not the expected one.
+#[derive(Debug, ClapArgs)]
+#[command(after_long_help = PROVE_EXAMPLES)]
+pub(crate) struct ProveArgs {
+    /// The file to try, or - for stdin
+    #[arg(value_name = "FILE")]
+    pub(crate) input: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) keys: KeyArgs,
+}
+
+/// Create, list and check keys
+#[derive(Debug, ClapArgs)]
+pub(crate) struct KeysArgs {
+    #[command(subcommand)]
+    pub(crate) verb: KeysVerb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeysVerb {
+    /// Create a key
+    ///
+    /// In a token (pkcs11:): AES-256, made by the token, which it never leaves.
+    /// In AWS KMS (aws-kms://alias/<name>): a symmetric key and its alias. In a
+    /// file (file:///path): for development only.
+    #[command(after_long_help = KEYS_CREATE_EXAMPLES)]
+    Create {
+        /// What to create
+        #[arg(value_name = "URI")]
+        uri: String,
+    },
+    /// List tokens and their keys
+    ///
+    /// With the URI of a token, its keys; without a token in it, all tokens of
+    /// the module.
+    #[command(after_long_help = KEYS_LIST_EXAMPLES)]
+    List {
+        /// A token, as in pkcs11:token=<label>?module-path=<path>
+        #[arg(value_name = "URI", default_value = "pkcs11:", hide_default_value = true)]
+        uri: String,
+    },
+    /// Check a key: wrap a random share, unwrap it, compare
+    #[command(after_long_help = KEYS_CHECK_EXAMPLES)]
+    Check {
+        /// The key, or nothing for both keys of the profile
+        #[arg(value_name = "URI")]
+        uri: Option<String>,
+    },
+}
+
+/// Write a profile, so that the other verbs need no flags
+///
+/// Asks on a terminal for what the flags leave open. The profile goes into the
+/// configuration file; others in it are kept. At the end both keys are tried.
+#[derive(Debug, ClapArgs)]
+#[command(after_long_help = INIT_EXAMPLES)]
+pub(crate) struct InitArgs {
+    /// The provider's key
+    #[arg(long, value_name = "URI", conflicts_with = "dev_provider")]
+    pub(crate) provider: Option<String>,
+
+    /// The customer's key
+    #[arg(long, value_name = "URI", conflicts_with = "softhsm")]
+    pub(crate) customer: Option<String>,
+
+    /// Create a provider key in a file, for development only
+    #[arg(long)]
+    pub(crate) dev_provider: bool,
+
+    /// Create a SoftHSM token and a customer key in it
+    ///
+    /// Its random PIN goes into a file beside the configuration that only you
+    /// can read.
+    #[arg(long)]
+    pub(crate) softhsm: bool,
+
+    /// The label of the token that --softhsm creates
+    #[arg(long, value_name = "LABEL", default_value = "twinlock")]
+    pub(crate) token: String,
+
+    /// The label of the key that --softhsm creates
+    #[arg(long, value_name = "LABEL", default_value = "twinlock-kek")]
+    pub(crate) key: String,
+
+    /// The PKCS#11 module to use [env: TWINLOCK_PKCS11_MODULE]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) module: Option<PathBuf>,
+
+    /// Replace the profile if it exists
+    #[arg(long)]
+    pub(crate) force: bool,
+
+    /// Do not try the keys at the end
+    #[arg(long)]
+    pub(crate) no_check: bool,
+}
+
+/// Print completions for a shell
+#[derive(Debug, ClapArgs)]
+pub(crate) struct CompletionsArgs {
+    /// Which shell
+    #[arg(value_name = "SHELL")]
+    pub(crate) shell: Shell,
+}
+
+/// Print the manual page, or write one for each verb
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ManArgs {
+    /// Write twinlock.1 and a page for each verb into this folder
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) dir: Option<PathBuf>,
+}
+
+fn short_version() -> &'static str {
+    env!("CARGO_PKG_VERSION")
+}
+
+fn long_version() -> &'static str {
+    static TEXT: LazyLock<String> = LazyLock::new(|| {
+        let used = match std::env::var("TWINLOCK_AEAD") {
+            Ok(name) if !name.is_empty() => name,
+            _ => twinlock::Backend::default().to_string(),
+        };
+        let built: Vec<&str> =
+            twinlock::Backend::available().iter().map(|backend| backend.name()).collect();
+        format!(
+            "{}\nAES-256-GCM: {used} (built in: {})\nkeys: {}",
+            short_version(),
+            built.join(", "),
+            crate::holders::BUILT_IN.join(", ")
+        )
+    });
+    &TEXT
+}
+
+const AFTER_HELP: &str = "\
+Exit codes:
+  0    done
+  1    failed, or `prove` saw an unexpected outcome
+  2    usage, wrong setting, not a Twinlock file
+  3    tampered with, cut short, not authentic, another encryption context
+  4    denied, no such key, or no keyslot of the file names the keys given
+  5    a holder is busy or unreachable: worth a retry
+  6    a part of a batch failed
+  130  interrupted
+
+Flags go before TWINLOCK_* variables, those before the profile in the
+configuration file. docs/cli.md has all of them.";
+
+const ENCRYPT_EXAMPLES: &str = "\
+Examples:
+  twinlock encrypt backup.tar --context object=backup.tar
+  tar c data | twinlock encrypt - --context object=data.tar | aws s3 cp - s3://bucket/data.tar.twl
+  tar c data | twinlock encrypt - | rclone rcat remote:data.tar.twl
+  twinlock encrypt report.pdf -o /mnt/share/report.pdf.twl --force
+  twinlock encrypt report.pdf --keyslot 'aws-kms://<ARN>,pkcs11:token=recovery;object=kek'
+
+In a pipeline use `set -o pipefail`: an upload that ends early leaves an object
+that does not open, and the exit code is what tells.";
+
+const DECRYPT_EXAMPLES: &str = "\
+Examples:
+  twinlock decrypt backup.tar.twl --context object=backup.tar
+  twinlock decrypt video.twl --range 1048576..2097152 -o frame.bin
+  set -o pipefail; aws s3 cp s3://bucket/data.tar.twl - | twinlock decrypt - | tar x
+  set -o pipefail; rclone cat remote:data.tar.twl | twinlock decrypt - -o data.tar";
+
+const INSPECT_EXAMPLES: &str = "\
+Examples:
+  twinlock inspect backup.tar.twl
+  aws s3 cp s3://bucket/backup.tar.twl - | head -c 66000 | twinlock inspect -
+  twinlock inspect --json backup.tar.twl | jq .keyslots";
+
+const VERIFY_EXAMPLES: &str = "\
+Examples:
+  twinlock verify backup.tar.twl --context object=backup.tar
+  aws s3 cp s3://bucket/backup.tar.twl - | twinlock verify - --any-context";
+
+const PROVE_EXAMPLES: &str = "\
+Examples:
+  twinlock prove backup.tar.twl
+  twinlock prove --json backup.tar.twl > evidence.json";
+
+const KEYS_CREATE_EXAMPLES: &str = "\
+Examples:
+  twinlock keys create 'pkcs11:token=prod;object=archive?module-path=/usr/lib/libyourhsm.so'
+  twinlock keys create aws-kms://alias/archive
+  twinlock keys create file:///home/me/dev.kek";
+
+const KEYS_LIST_EXAMPLES: &str = "\
+Examples:
+  twinlock keys list 'pkcs11:?module-path=/usr/lib/softhsm/libsofthsm2.so'
+  twinlock keys list 'pkcs11:token=prod?module-path=/usr/lib/libyourhsm.so'";
+
+const KEYS_CHECK_EXAMPLES: &str = "\
+Examples:
+  twinlock keys check
+  twinlock keys check 'pkcs11:token=prod;object=archive?module-path=/usr/lib/libyourhsm.so'
+  twinlock keys check aws-kms://alias/archive";
+
+const INIT_EXAMPLES: &str = "\
+Examples:
+  twinlock init
+  twinlock init --dev-provider --softhsm
+  twinlock init --profile archive --provider aws-kms://alias/archive \\
+    --customer 'pkcs11:token=prod;object=kek?module-path=/usr/lib/libyourhsm.so&pin-source=file:/run/pin'";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definitions_fit_together() {
+        Args::command().debug_assert();
+    }
+}

@@ -1,0 +1,256 @@
+//! The configuration file: profiles, which say which keys to use.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use toml_edit::{DocumentMut, Item, Table, value};
+use twinlock::file::OutputFile;
+
+use crate::exit::Failure;
+
+/// A whole configuration file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    /// The profile to use when none is named.
+    pub(crate) profile: Option<String>,
+    #[serde(default)]
+    pub(crate) profiles: BTreeMap<String, Profile>,
+}
+
+/// Which keys to use, and how this machine reaches them.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Profile {
+    pub(crate) provider: Option<String>,
+    pub(crate) customer: Option<String>,
+    /// Further pairs of keys.
+    #[serde(default, rename = "keyslot")]
+    pub(crate) keyslots: Vec<KeyslotKeys>,
+    /// What headers call keys that have moved since.
+    #[serde(default)]
+    pub(crate) moved: Vec<Moved>,
+    #[serde(default)]
+    pub(crate) aws: Aws,
+    /// Accept customer keys that can leave their token.
+    #[serde(default)]
+    pub(crate) allow_extractable: bool,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KeyslotKeys {
+    pub(crate) provider: String,
+    pub(crate) customer: String,
+}
+
+/// Headers say `from`; the key is now at `to`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Moved {
+    pub(crate) from: String,
+    pub(crate) to: String,
+}
+
+/// How to reach AWS, where the usual chain of the AWS tools is not enough.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Aws {
+    pub(crate) profile: Option<String>,
+    pub(crate) region: Option<String>,
+    pub(crate) endpoint: Option<String>,
+}
+
+/// Environment variables, as an argument so that tests need not set any.
+pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
+/// Where the configuration file is.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) path: PathBuf,
+    /// True if somebody named it, so that it has to exist.
+    named: bool,
+}
+
+impl Place {
+    /// What `--config` says, else `TWINLOCK_CONFIG`, else the usual place.
+    pub(crate) fn find(flag: Option<&Path>, environment: Environment<'_>) -> Result<Self, Failure> {
+        let set = |name| environment(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        if let Some(path) = flag.map(Path::to_owned).or_else(|| set("TWINLOCK_CONFIG")) {
+            return Ok(Self { path, named: true });
+        }
+        // XDG Base Directory Specification: relative paths are invalid and ignored.
+        set("XDG_CONFIG_HOME")
+            .filter(|folder| folder.is_absolute())
+            .or_else(|| set("HOME").map(|home| home.join(".config")))
+            .map(|folder| Self { path: folder.join("twinlock/config.toml"), named: false })
+            .ok_or_else(|| {
+                Failure::misconfigured("neither XDG_CONFIG_HOME nor HOME is set")
+                    .hint("name the configuration file with --config")
+            })
+    }
+
+    /// The folder that it is in.
+    pub(crate) fn folder(&self) -> &Path {
+        twinlock::file::folder_of(&self.path)
+    }
+
+    /// Reads it. A file in the usual place may be missing.
+    pub(crate) fn read(&self) -> Result<Config, Failure> {
+        let text = self.text()?;
+        toml_edit::de::from_str(&text).map_err(|error| self.bad(&error))
+    }
+
+    fn text(&self) -> Result<String, Failure> {
+        match std::fs::read_to_string(&self.path) {
+            Ok(text) => Ok(text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !self.named => {
+                Ok(String::new())
+            }
+            Err(error) => Err(Failure::misconfigured(format!(
+                "cannot read the configuration {}: {error}",
+                self.path.display()
+            ))),
+        }
+    }
+
+    fn bad(&self, error: &dyn std::fmt::Display) -> Failure {
+        let error = error.to_string();
+        Failure::misconfigured(format!("in {}: {}", self.path.display(), error.trim_end()))
+    }
+
+    /// Writes the profile `name` with these keys; all else in the file stays as
+    /// it is, comments too. The first profile becomes the one to use.
+    ///
+    /// Only its owner may read the file, which may name where PINs are.
+    pub(crate) fn write_profile(
+        &self,
+        name: &str,
+        provider: &str,
+        customer: &str,
+    ) -> Result<(), Failure> {
+        let text = match self.path.exists() {
+            true => self.text()?,
+            false => String::new(),
+        };
+        let mut document: DocumentMut = text.parse().map_err(|error| self.bad(&error))?;
+        set_profile(&mut document, name, provider, customer);
+        self.replace(&document.to_string()).map_err(|error| Failure::file(&self.path, &error))
+    }
+
+    fn replace(&self, text: &str) -> io::Result<()> {
+        create_private_folder(self.folder())?;
+        let mut file = OutputFile::create(&self.path, true)?;
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            file.file().set_permissions(std::fs::Permissions::from_mode(0o600))?;
+        }
+        file.write_all(text.as_bytes())?;
+        file.commit()
+    }
+}
+
+fn set_profile(document: &mut DocumentMut, name: &str, provider: &str, customer: &str) {
+    if document.get("profile").is_none() {
+        document.insert("profile", value(name));
+    }
+    let profiles = document.entry("profiles").or_insert_with(|| {
+        let mut table = Table::new();
+        table.set_implicit(true); // no line of its own
+        Item::Table(table)
+    });
+    let mut profile = Table::new();
+    profile.insert("provider", value(provider));
+    profile.insert("customer", value(customer));
+    profiles[name] = Item::Table(profile);
+}
+
+/// Makes `folder` and those above it where they are missing, for the owner
+/// alone.
+pub(crate) fn create_private_folder(folder: &Path) -> io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::DirBuilderExt as _;
+        builder.mode(0o700);
+    }
+    builder.create(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(variables: &[(&str, &str)], flag: Option<&str>) -> PathBuf {
+        let environment = |name: &str| {
+            let found = variables.iter().find(|(variable, _)| *variable == name);
+            found.map(|(_, value)| OsString::from(value))
+        };
+        Place::find(flag.map(Path::new), &environment).unwrap().path
+    }
+
+    #[test]
+    fn the_flag_goes_before_the_variable_before_the_usual_place() {
+        let all = [("TWINLOCK_CONFIG", "/v"), ("XDG_CONFIG_HOME", "/x"), ("HOME", "/h")];
+        assert_eq!(place(&all, Some("/f")), Path::new("/f"));
+        assert_eq!(place(&all, None), Path::new("/v"));
+        assert_eq!(place(&all[1..], None), Path::new("/x/twinlock/config.toml"));
+        assert_eq!(place(&all[2..], None), Path::new("/h/.config/twinlock/config.toml"));
+        let odd = [("TWINLOCK_CONFIG", ""), ("XDG_CONFIG_HOME", "relative"), ("HOME", "/h")];
+        assert_eq!(place(&odd, None), Path::new("/h/.config/twinlock/config.toml"));
+        assert!(Place::find(None, &|_| None).is_err());
+    }
+
+    #[test]
+    fn a_word_that_is_not_known_is_an_error_with_the_files_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place { path: folder.path().join("config.toml"), named: true };
+        std::fs::write(&place.path, "[profiles.a]\nprovidr = \"x\"\n").unwrap();
+        let failure = place.read().unwrap_err();
+        assert!(failure.message.contains("config.toml"), "{}", failure.message);
+        assert!(failure.message.contains("providr"), "{}", failure.message);
+        assert!(failure.message.contains("line 2"), "{}", failure.message);
+    }
+
+    #[test]
+    fn only_a_file_that_was_named_has_to_exist() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        assert!(Place { path: path.clone(), named: true }.read().is_err());
+        assert!(Place { path, named: false }.read().unwrap().profiles.is_empty());
+    }
+
+    #[test]
+    fn writing_a_profile_keeps_the_rest_of_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place { path: folder.path().join("new/config.toml"), named: false };
+        place.write_profile("one", "file:///p", "file:///c").unwrap();
+        let with_comment = format!("# mine\n{}", place.text().unwrap());
+        std::fs::write(&place.path, with_comment).unwrap();
+        place.write_profile("two", "file:///p2", "file:///c2").unwrap();
+        place.write_profile("one", "file:///p3", "file:///c3").unwrap();
+
+        assert!(place.text().unwrap().starts_with("# mine\n"));
+        let config = place.read().unwrap();
+        assert_eq!(config.profile.as_deref(), Some("one"));
+        assert_eq!(config.profiles["one"].provider.as_deref(), Some("file:///p3"));
+        assert_eq!(config.profiles["two"].customer.as_deref(), Some("file:///c2"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn only_the_owner_can_read_what_was_written() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place { path: folder.path().join("new/config.toml"), named: false };
+        place.write_profile("one", "file:///p", "file:///c").unwrap();
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&place.path), 0o600);
+        assert_eq!(mode(place.folder()), 0o700);
+    }
+}

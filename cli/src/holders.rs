@@ -1,0 +1,250 @@
+//! From key URIs to holders, and the key step.
+
+use std::sync::Arc;
+
+use tokio::runtime::Runtime;
+use twinlock::{
+    BoxFuture, CustomerKey, Decryptor, Encryptor, EncryptorBuilder, Envelope, FileKek, Header,
+    HolderError, KeyHolder, KeyUri, OpenError, ProviderKey, Share, Side, UnverifiedHeader,
+    WrapContext, WrappedShare,
+};
+
+use crate::exit::Failure;
+use crate::settings::{Access, KeySpec, Settings};
+
+/// The schemes that this build can use.
+pub(crate) const BUILT_IN: &[&str] = &[
+    "file",
+    #[cfg(feature = "aws-kms")]
+    "aws-kms",
+    #[cfg(feature = "pkcs11")]
+    "pkcs11",
+];
+
+/// Runs the key step. Holders stay usable as long as the runtime lives.
+pub(crate) fn runtime() -> Result<Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::from)
+}
+
+/// Opens the key that `spec` names.
+pub(crate) async fn open(
+    spec: &KeySpec,
+    access: &Access,
+) -> Result<Arc<dyn KeyHolder>, HolderError> {
+    match spec {
+        KeySpec::File(uri) => Ok(Arc::new(FileKek::open(uri)?)),
+        KeySpec::AwsKms(uri) => open_aws_kms(uri, access).await,
+        KeySpec::Pkcs11(uri) => open_pkcs11(uri, access).await,
+    }
+}
+
+#[cfg(feature = "aws-kms")]
+async fn open_aws_kms(uri: &KeyUri, access: &Access) -> Result<Arc<dyn KeyHolder>, HolderError> {
+    use twinlock_remote_keys::aws_kms::AwsKmsKey;
+    Ok(Arc::new(AwsKmsKey::connect(uri, &aws_options(access)).await?))
+}
+
+#[cfg(feature = "aws-kms")]
+pub(crate) fn aws_options(access: &Access) -> twinlock_remote_keys::aws_kms::Options {
+    let mut options = twinlock_remote_keys::aws_kms::Options::new();
+    if let Some(name) = &access.aws.profile {
+        options = options.profile(name);
+    }
+    if let Some(name) = &access.aws.region {
+        options = options.region(name);
+    }
+    if let Some(url) = &access.aws.endpoint {
+        options = options.endpoint(url);
+    }
+    options
+}
+
+#[cfg(not(feature = "aws-kms"))]
+async fn open_aws_kms(uri: &KeyUri, _: &Access) -> Result<Arc<dyn KeyHolder>, HolderError> {
+    Err(not_built_in(uri))
+}
+
+#[cfg(feature = "pkcs11")]
+async fn open_pkcs11(
+    uri: &twinlock_keys::Pkcs11Uri,
+    access: &Access,
+) -> Result<Arc<dyn KeyHolder>, HolderError> {
+    use twinlock_pkcs11::Pkcs11Key;
+    Ok(Arc::new(Pkcs11Key::open(uri, token_options(access)).await?))
+}
+
+#[cfg(feature = "pkcs11")]
+pub(crate) fn token_options(access: &Access) -> twinlock_pkcs11::TokenOptions {
+    use twinlock_pkcs11::{PinSource, TokenOptions};
+    let options = TokenOptions::default().with_pin(PinSource::default().with_prompt());
+    match access.allow_extractable {
+        true => options.with_extractable_keys(),
+        false => options,
+    }
+}
+
+#[cfg(not(feature = "pkcs11"))]
+async fn open_pkcs11(
+    uri: &twinlock_keys::Pkcs11Uri,
+    _: &Access,
+) -> Result<Arc<dyn KeyHolder>, HolderError> {
+    Err(not_built_in(&uri.key_uri()))
+}
+
+#[cfg(not(all(feature = "aws-kms", feature = "pkcs11")))]
+fn not_built_in(uri: &KeyUri) -> HolderError {
+    HolderError::new(
+        twinlock::HolderErrorKind::Misconfigured,
+        format!("{} keys are not built into this version", uri.scheme()),
+    )
+}
+
+/// An encryptor for all keyslots of `settings`.
+pub(crate) async fn encryptor(settings: &Settings) -> Result<EncryptorBuilder, Failure> {
+    let mut opened = Opened::default();
+    let mut builder: Option<EncryptorBuilder> = None;
+    for pair in &settings.pairs {
+        let provider = opened.get(&pair.provider, Side::Provider, &settings.access).await?;
+        let customer = opened.get(&pair.customer, Side::Customer, &settings.access).await?;
+        let (provider, customer) = (ProviderKey::shared(provider)?, CustomerKey::shared(customer)?);
+        builder = Some(match builder {
+            None => Encryptor::builder(provider, customer),
+            Some(builder) => builder.keyslot(provider, customer),
+        });
+    }
+    Ok(builder.expect("settings have at least one pair"))
+}
+
+/// Holders that are open already: a token asks for its PIN once.
+#[derive(Default)]
+struct Opened {
+    holders: Vec<(KeySpec, Arc<dyn KeyHolder>)>,
+}
+
+impl Opened {
+    async fn get(
+        &mut self,
+        spec: &KeySpec,
+        side: Side,
+        access: &Access,
+    ) -> Result<Arc<dyn KeyHolder>, Failure> {
+        if let Some((_, holder)) = self.holders.iter().find(|(opened, _)| opened == spec) {
+            return Ok(Arc::clone(holder));
+        }
+        let holder = open(spec, access)
+            .await
+            .map_err(|error| Failure::from(error).about(format!("the {side} key {spec}")))?;
+        self.holders.push((spec.clone(), Arc::clone(&holder)));
+        Ok(holder)
+    }
+}
+
+/// Opens `header` with the holders of `settings` that it names. `decryptor`
+/// says what to expect of the header, which is checked before any holder is
+/// asked for anything.
+pub(crate) async fn open_envelope(
+    header: UnverifiedHeader,
+    decryptor: Decryptor,
+    settings: &Settings,
+) -> Result<Envelope, Failure> {
+    decryptor.check(&header)?;
+    let Equipped { decryptor, unresolved } =
+        Equipped::new(decryptor, header.header(), settings).await?;
+    decryptor.open(header).await.map_err(|error| match (error, unresolved) {
+        // The alias that could not be resolved may be the key that is missing.
+        (OpenError::NoKeyslot { .. }, Some(failure)) => failure,
+        (error, _) => Failure::from(error),
+    })
+}
+
+/// A decryptor with those holders of some settings that a header names.
+pub(crate) struct Equipped {
+    pub(crate) decryptor: Decryptor,
+    /// Why an alias could not be resolved.
+    pub(crate) unresolved: Option<Failure>,
+}
+
+impl Equipped {
+    /// Opens only what `header` names: nobody is asked for the PIN of a token
+    /// that cannot help. A holder that does not open takes part as one that
+    /// fails, since another keyslot may do.
+    pub(crate) async fn new(
+        mut decryptor: Decryptor,
+        header: &Header,
+        settings: &Settings,
+    ) -> Result<Self, Failure> {
+        for (from, to) in &settings.moved {
+            decryptor = decryptor.moved(from.clone(), to.clone());
+        }
+        let mut equipped = Self { decryptor, unresolved: None };
+        for (side, spec) in settings.keys() {
+            if may_be_named(header, side, spec, settings) {
+                equipped = equipped.with(side, spec, &settings.access).await?;
+            }
+        }
+        Ok(equipped)
+    }
+
+    async fn with(mut self, side: Side, spec: &KeySpec, access: &Access) -> Result<Self, Failure> {
+        let holder = match open(spec, access).await {
+            Ok(holder) => holder,
+            Err(error) if spec.key_uri().is_alias() => {
+                let failure = Failure::from(error).about(format!("the {side} key {spec}"));
+                self.unresolved.get_or_insert(failure);
+                return Ok(self);
+            }
+            Err(error) => Arc::new(NotOpened { uri: spec.key_uri(), error }),
+        };
+        self.decryptor = match side {
+            Side::Provider => self.decryptor.provider(ProviderKey::shared(holder)?),
+            Side::Customer => self.decryptor.customer(CustomerKey::shared(holder)?),
+        };
+        Ok(self)
+    }
+}
+
+/// True if a keyslot names this key, or may: an alias has to be resolved first.
+fn may_be_named(header: &Header, side: Side, spec: &KeySpec, settings: &Settings) -> bool {
+    let ours = spec.key_uri();
+    if ours.is_alias() {
+        return true;
+    }
+    let moved_from = settings.moved.iter().filter(|(_, to)| to.same_key(&ours));
+    let names: Vec<&KeyUri> = moved_from.map(|(from, _)| from).chain([&ours]).collect();
+    header.supported_keyslots().any(|keyslot| {
+        let pair = keyslot.pair();
+        let share = match side {
+            Side::Provider => pair.provider(),
+            Side::Customer => pair.customer(),
+        };
+        KeyUri::parse(share.uri()).is_ok_and(|uri| names.iter().any(|name| name.same_key(&uri)))
+    })
+}
+
+/// A key that could not be opened.
+struct NotOpened {
+    uri: KeyUri,
+    error: HolderError,
+}
+
+impl KeyHolder for NotOpened {
+    fn uri(&self) -> &KeyUri {
+        &self.uri
+    }
+
+    fn wrap_key<'a>(
+        &'a self,
+        _: &'a Share,
+        _: &'a WrapContext,
+    ) -> BoxFuture<'a, Result<WrappedShare, HolderError>> {
+        Box::pin(async { Err(self.error.clone()) })
+    }
+
+    fn unwrap_key<'a>(
+        &'a self,
+        _: &'a WrappedShare,
+        _: &'a WrapContext,
+    ) -> BoxFuture<'a, Result<Share, HolderError>> {
+        Box::pin(async { Err(self.error.clone()) })
+    }
+}

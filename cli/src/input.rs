@@ -1,0 +1,165 @@
+//! What a verb reads: a regular file, or stdin.
+
+use std::fs::{File, FileType, Metadata};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+
+use crate::exit::Failure;
+
+/// The name that means stdin and stdout.
+pub(crate) const DASH: &str = "-";
+
+/// An open input.
+pub(crate) struct Input {
+    file: File,
+    /// For messages.
+    name: String,
+    /// Of a file that was named; `None` for stdin.
+    metadata: Option<Metadata>,
+    read: u64,
+}
+
+impl Input {
+    /// Opens the regular file `path`, or stdin for `-`.
+    pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
+        if path == Path::new(DASH) {
+            let file = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+            return Ok(Self { file, name: "stdin".to_owned(), metadata: None, read: 0 });
+        }
+        let failed = |error: io::Error| Failure::file(path, &error);
+        // Asked before it is opened: to open a pipe waits for its writer.
+        refuse_irregular(path, std::fs::metadata(path).map_err(failed)?.file_type())?;
+        let file = File::open(path).map_err(failed)?;
+        let metadata = file.metadata().map_err(failed)?;
+        refuse_irregular(path, metadata.file_type())?;
+        let name = path.display().to_string();
+        Ok(Self { file, name, metadata: Some(metadata), read: 0 })
+    }
+
+    /// What it is called in messages and reports.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Of a file that was named; `None` for stdin.
+    pub(crate) fn metadata(&self) -> Option<&Metadata> {
+        self.metadata.as_ref()
+    }
+
+    /// Its length in bytes, where it is known.
+    pub(crate) fn len(&self) -> Option<u64> {
+        self.metadata.as_ref().map(Metadata::len)
+    }
+
+    /// The file behind it, whatever it is.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Fails if as many bytes were not read as the file had when it was
+    /// opened, or has now: somebody wrote to it meanwhile.
+    pub(crate) fn check_unchanged(&self) -> Result<(), Failure> {
+        let Some(before) = &self.metadata else { return Ok(()) };
+        let now = self.file.metadata().map_err(|error| Failure::from(error).about(&self.name))?;
+        if self.read == before.len() && now.len() == before.len() {
+            return Ok(());
+        }
+        Err(Failure::new(
+            crate::exit::Kind::Failed,
+            format!("{} changed while it was read; nothing was written", self.name),
+        )
+        .hint("encrypt a copy or a snapshot of it, or wait until its writer is done"))
+    }
+
+    fn failed(&self, error: &io::Error) -> io::Error {
+        io::Error::new(error.kind(), format!("cannot read {}: {error}", self.name))
+    }
+}
+
+impl Read for Input {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.file.read(buffer) {
+            Ok(len) => {
+                self.read += len as u64;
+                Ok(len)
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(error),
+            Err(error) => Err(self.failed(&error)),
+        }
+    }
+}
+
+impl Seek for Input {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.file.seek(to).map_err(|error| self.failed(&error))
+    }
+}
+
+fn refuse_irregular(path: &Path, kind: FileType) -> Result<(), Failure> {
+    if kind.is_file() {
+        return Ok(());
+    }
+    let path = path.display();
+    match kind.is_dir() {
+        true => Err(Failure::usage(format!("{path} is a folder; give one file")).hint(format!(
+            "pack it on the way: tar c {path} | twinlock encrypt - -o {path}.tar.twl"
+        ))),
+        false => Err(Failure::usage(format!("{path} is no regular file"))
+            .hint(format!("to read it anyway, use a pipe: twinlock … - < {path}"))),
+    }
+}
+
+/// `path` with `.twl` behind it.
+pub(crate) fn with_suffix(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(SUFFIX);
+    PathBuf::from(name)
+}
+
+/// `path` without `.twl`; `None` if it does not end so, or nothing would be
+/// left.
+pub(crate) fn without_suffix(path: &Path) -> Option<PathBuf> {
+    let name = path.file_name()?.as_encoded_bytes();
+    let stem = name.strip_suffix(SUFFIX.as_bytes()).filter(|stem| !stem.is_empty())?;
+    // The suffix is ASCII, so what stands before it is whole characters.
+    let stem = path.as_os_str().as_encoded_bytes().len() - name.len() + stem.len();
+    Some(PathBuf::from(prefix_of(path, stem)))
+}
+
+const SUFFIX: &str = ".twl";
+
+#[cfg(unix)]
+fn prefix_of(path: &Path, len: usize) -> std::ffi::OsString {
+    use std::os::unix::ffi::OsStrExt as _;
+    std::ffi::OsStr::from_bytes(&path.as_os_str().as_bytes()[..len]).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStrExt as _;
+
+    use super::*;
+
+    #[test]
+    fn the_suffix_comes_and_goes() {
+        let there_and_back = |name: &str| without_suffix(&with_suffix(Path::new(name)));
+        for name in ["foo", "foo.tar", "a/b c", "/x/foo.twl", ".hidden", "ü"] {
+            assert_eq!(there_and_back(name), Some(PathBuf::from(name)), "{name}");
+        }
+        assert_eq!(with_suffix(Path::new("foo")), Path::new("foo.twl"));
+    }
+
+    #[test]
+    fn names_without_the_suffix_or_with_nothing_else_have_no_other_name() {
+        for name in ["foo", "foo.TWL", "foo.twl.gz", ".twl", "a/.twl", "/", "..", "footwl"] {
+            assert_eq!(without_suffix(Path::new(name)), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn names_need_not_be_utf_8() {
+        let odd = Path::new(std::ffi::OsStr::from_bytes(b"a/\xff\xfe"));
+        assert_eq!(without_suffix(&with_suffix(odd)).as_deref(), Some(odd));
+    }
+}

@@ -1,0 +1,250 @@
+//! Where a verb writes its data: a file that appears when it is whole, or a
+//! stream.
+
+use std::fs::{File, Metadata};
+use std::io::{self, IsTerminal as _, Write};
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::{Path, PathBuf};
+
+use twinlock::file::{OutputFile, check_free_space, folder_of};
+
+use crate::args::OutputArgs;
+use crate::exit::Failure;
+use crate::input::{DASH, Input};
+
+/// Where the data goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Destination {
+    /// A new file, or one that is replaced.
+    File(PathBuf),
+    /// A pipe or device with a name, written to as it is.
+    Stream(PathBuf),
+    /// Stdout.
+    Stdout,
+}
+
+impl Destination {
+    /// Where `-o` says, else at `default`.
+    pub(crate) fn choose(args: &OutputArgs, default: Self) -> Self {
+        match &args.output {
+            None => default,
+            Some(path) if is_stdout(path) => Self::Stdout,
+            Some(path) if is_stream(path) => Self::Stream(path.clone()),
+            Some(path) => Self::File(path.clone()),
+        }
+    }
+
+    /// Refuses what is refused without looking at the data: a terminal that
+    /// nobody asked for, a file that exists, the input itself.
+    pub(crate) fn check(&self, args: &OutputArgs, input: &Input) -> Result<(), Failure> {
+        match self {
+            Self::Stdout => {
+                if args.output.is_none() && io::stdout().is_terminal() {
+                    return Err(Failure::usage("the output is binary and stdout is a terminal")
+                        .hint("name a file with -o FILE, or insist with -o -"));
+                }
+                refuse_same(input, io::stdout().as_fd(), "stdout")
+            }
+            Self::Stream(_) => Ok(()),
+            Self::File(path) => check_file(path, args.force, input),
+        }
+    }
+
+    /// Begins to write. `len` bytes are expected, where that is known.
+    ///
+    /// A file gets the permissions and time of modification of `like`; without
+    /// it, one that is replaced keeps its permissions.
+    pub(crate) fn open(
+        &self,
+        args: &OutputArgs,
+        like: Option<&Metadata>,
+        len: Option<u64>,
+    ) -> Result<Output, Failure> {
+        match self {
+            Self::Stdout => {
+                let file = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+                Ok(Output { name: "stdout".to_owned(), sink: Sink::Stream(file), written: 0 })
+            }
+            Self::Stream(path) => {
+                let failed = |error| Failure::file(path, &error);
+                let file = File::options().write(true).open(path).map_err(failed)?;
+                Ok(Output {
+                    name: path.display().to_string(),
+                    sink: Sink::Stream(file),
+                    written: 0,
+                })
+            }
+            Self::File(path) => {
+                let failed = |error| Failure::file(path, &error);
+                check_free_space(folder_of(path), len.unwrap_or(0))?;
+                let file = match like {
+                    Some(like) => OutputFile::create_like(path, args.force, like.clone()),
+                    None => create_anew(path, args.force),
+                };
+                let sink = Sink::File(Box::new(file.map_err(failed)?));
+                Ok(Output { name: path.display().to_string(), sink, written: 0 })
+            }
+        }
+    }
+
+    /// Its name in reports: `-` for stdout.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::Stdout => DASH.to_owned(),
+            Self::File(path) | Self::Stream(path) => path.display().to_string(),
+        }
+    }
+}
+
+/// An output that was begun. Unless it is [finished](Output::finish), a file
+/// leaves nothing behind.
+pub(crate) struct Output {
+    name: String,
+    sink: Sink,
+    written: u64,
+}
+
+enum Sink {
+    File(Box<OutputFile>),
+    Stream(File),
+}
+
+impl Output {
+    /// How many bytes it has taken.
+    pub(crate) fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Puts a file at its place.
+    pub(crate) fn finish(self) -> Result<(), Failure> {
+        match self.sink {
+            Sink::File(file) => file.commit().map_err(|e| Failure::from(e).about(&self.name)),
+            Sink::Stream(_) => Ok(()),
+        }
+    }
+
+    /// Makes sure again that there is room, now that `len` is known.
+    pub(crate) fn check_room(&self, destination: &Destination, len: u64) -> Result<(), Failure> {
+        match destination {
+            Destination::File(path) => Ok(check_free_space(folder_of(path), len)?),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let result = match &mut self.sink {
+            Sink::File(file) => file.write(bytes),
+            Sink::Stream(file) => file.write(bytes),
+        };
+        match result {
+            Ok(len) => {
+                self.written += len as u64;
+                Ok(len)
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(error),
+            Err(error) => {
+                let message = format!("cannot write {}: {error}", self.name);
+                Err(io::Error::new(error.kind(), message))
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(()) // nothing is kept back
+    }
+}
+
+/// `/dev/stdout` is a link that a rename would replace.
+fn is_stdout(path: &Path) -> bool {
+    [DASH, "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"].iter().any(|name| path == Path::new(name))
+}
+
+/// A pipe, socket or device: to rename a file over one would destroy it.
+fn is_stream(path: &Path) -> bool {
+    path.metadata().is_ok_and(|metadata| {
+        let kind = metadata.file_type();
+        kind.is_fifo() || kind.is_char_device() || kind.is_block_device() || kind.is_socket()
+    })
+}
+
+fn check_file(path: &Path, force: bool, input: &Input) -> Result<(), Failure> {
+    if path.is_dir() {
+        return Err(Failure::usage(format!("{} is a folder; name a file in it", path.display())));
+    }
+    if let Ok(existing) = File::open(path) {
+        refuse_same(input, existing.as_fd(), &path.display().to_string())?;
+    }
+    if !force && path.symlink_metadata().is_ok() {
+        let exists = io::Error::new(io::ErrorKind::AlreadyExists, "it exists already");
+        return Err(Failure::file(path, &exists));
+    }
+    Ok(())
+}
+
+/// Refuses to read from and write to one regular file.
+fn refuse_same(input: &Input, output: BorrowedFd<'_>, name: &str) -> Result<(), Failure> {
+    let (Ok(from), Ok(to)) = (rustix::fs::fstat(input.file()), rustix::fs::fstat(output)) else {
+        return Ok(());
+    };
+    let regular = rustix::fs::FileType::from_raw_mode(from.st_mode).is_file();
+    if regular && (from.st_dev, from.st_ino) == (to.st_dev, to.st_ino) {
+        return Err(Failure::usage(format!("{} and {name} are the same file", input.name()))
+            .hint("write to another one with -o"));
+    }
+    Ok(())
+}
+
+fn create_anew(path: &Path, force: bool) -> io::Result<OutputFile> {
+    let replaced = path.metadata().ok();
+    let mut file = OutputFile::create(path, force)?;
+    if let Some(replaced) = replaced {
+        file.file().set_permissions(replaced.permissions())?;
+    }
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(output: &str) -> OutputArgs {
+        OutputArgs { output: Some(PathBuf::from(output)), force: false }
+    }
+
+    #[test]
+    fn a_dash_and_the_other_names_of_stdout_are_stdout() {
+        for name in ["-", "/dev/stdout", "/dev/fd/1"] {
+            let chosen = Destination::choose(&args(name), Destination::File("x".into()));
+            assert_eq!(chosen, Destination::Stdout, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_device_is_written_to_and_never_replaced() {
+        let chosen = Destination::choose(&args("/dev/null"), Destination::Stdout);
+        assert_eq!(chosen, Destination::Stream("/dev/null".into()));
+    }
+
+    #[test]
+    fn the_default_counts_without_a_flag() {
+        let chosen = Destination::choose(&OutputArgs::default(), Destination::File("x".into()));
+        assert_eq!(chosen, Destination::File("x".into()));
+    }
+
+    #[test]
+    fn the_input_is_never_the_output_by_whatever_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, link) = (folder.path().join("file"), folder.path().join("link"));
+        std::fs::write(&path, b"x").unwrap();
+        std::fs::hard_link(&path, &link).unwrap();
+        let input = Input::open(&path).unwrap();
+        for name in [path, link] {
+            let args = OutputArgs { output: Some(name.clone()), force: true };
+            let failure = Destination::File(name).check(&args, &input).unwrap_err();
+            assert!(failure.message.ends_with("are the same file"), "{}", failure.message);
+        }
+    }
+}

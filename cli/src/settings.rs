@@ -1,0 +1,301 @@
+//! From words to settings: flags before `TWINLOCK_*` variables before the
+//! profile.
+
+use std::fmt;
+
+use twinlock::{KeyUri, Side};
+use twinlock_keys::{Pkcs11Uri, Scheme};
+
+use crate::args::{CommonArgs, KeyArgs};
+use crate::config::{Aws, Config, Environment, Place, Profile};
+use crate::exit::Failure;
+
+/// Which keys to use, and how to reach them.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    /// Provider's and customer's key, a pair for each keyslot, at least one.
+    pub(crate) pairs: Vec<KeyPair>,
+    /// What headers call keys that are now elsewhere: from, to.
+    pub(crate) moved: Vec<(KeyUri, KeyUri)>,
+    pub(crate) access: Access,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct KeyPair {
+    pub(crate) provider: KeySpec,
+    pub(crate) customer: KeySpec,
+}
+
+/// How this machine reaches keys.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Access {
+    pub(crate) aws: Aws,
+    pub(crate) allow_extractable: bool,
+}
+
+/// A key as a profile or flag names it: with what is local to this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum KeySpec {
+    AwsKms(KeyUri),
+    File(KeyUri),
+    Pkcs11(Box<Pkcs11Uri>),
+}
+
+impl KeySpec {
+    /// Reads a URI of any side.
+    pub(crate) fn parse(text: &str) -> Result<Self, Failure> {
+        if text.starts_with("pkcs11:") {
+            return Ok(Self::Pkcs11(Box::new(Pkcs11Uri::parse(text)?)));
+        }
+        let uri = KeyUri::parse(text)?;
+        match uri.scheme() {
+            Scheme::AwsKms => Ok(Self::AwsKms(uri)),
+            Scheme::File => Ok(Self::File(uri)),
+            scheme => Err(not_built_in(scheme)),
+        }
+    }
+
+    fn parse_for(side: Side, named: &Named) -> Result<Self, Failure> {
+        let spec = Self::parse(&named.uri).map_err(|failure| failure.about(&named.origin))?;
+        let scheme = spec.key_uri().scheme();
+        match scheme.fits(side) {
+            true => Ok(spec),
+            false => Err(Failure::usage(format!(
+                "{}: {scheme} keys cannot be the {side} key",
+                named.origin
+            ))),
+        }
+    }
+
+    /// The key's name as headers have it, unless it is an alias.
+    pub(crate) fn key_uri(&self) -> KeyUri {
+        match self {
+            Self::AwsKms(uri) | Self::File(uri) => uri.clone(),
+            Self::Pkcs11(uri) => uri.key_uri(),
+        }
+    }
+
+    /// True for a key that is for development only.
+    pub(crate) fn is_file(&self) -> bool {
+        matches!(self, Self::File(_))
+    }
+}
+
+impl fmt::Display for KeySpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.key_uri().fmt(f)
+    }
+}
+
+pub(crate) fn not_built_in(scheme: Scheme) -> Failure {
+    Failure::misconfigured(format!("{scheme} keys are not built into this version"))
+        .hint(format!("it has {}", crate::holders::BUILT_IN.join(", ")))
+}
+
+impl Settings {
+    pub(crate) fn resolve(
+        common: &CommonArgs,
+        keys: &KeyArgs,
+        environment: Environment<'_>,
+    ) -> Result<Self, Failure> {
+        let profile = ChosenProfile::find(common, environment)?;
+        let named = NamedKeys::collect(keys, environment, &profile)?;
+        Ok(Self { pairs: named.pairs()?, moved: profile.moved()?, access: profile.access() })
+    }
+
+    /// Every key once, in order.
+    pub(crate) fn keys(&self) -> Vec<(Side, &KeySpec)> {
+        let providers = self.pairs.iter().map(|pair| (Side::Provider, &pair.provider));
+        let customers = self.pairs.iter().map(|pair| (Side::Customer, &pair.customer));
+        let mut keys = Vec::new();
+        for key in providers.chain(customers) {
+            if !keys.contains(&key) {
+                keys.push(key);
+            }
+        }
+        keys
+    }
+}
+
+/// How to reach keys that are named on the command line rather than by a
+/// profile.
+pub(crate) fn access(common: &CommonArgs, environment: Environment<'_>) -> Result<Access, Failure> {
+    Ok(ChosenProfile::find(common, environment)?.access())
+}
+
+/// A variable that is set, empty counting as not.
+pub(crate) fn variable(
+    environment: Environment<'_>,
+    name: &str,
+) -> Result<Option<String>, Failure> {
+    match environment(name).filter(|value| !value.is_empty()) {
+        None => Ok(None),
+        Some(value) => value
+            .into_string()
+            .map(Some)
+            .map_err(|_| Failure::usage(format!("the variable {name} is not UTF-8"))),
+    }
+}
+
+/// The profile to use; an empty one when none is named and there is none.
+struct ChosenProfile {
+    profile: Profile,
+    /// For messages.
+    origin: String,
+}
+
+impl ChosenProfile {
+    fn find(common: &CommonArgs, environment: Environment<'_>) -> Result<Self, Failure> {
+        let wanted = match &common.profile {
+            Some(name) => Some(name.clone()),
+            None => variable(environment, "TWINLOCK_PROFILE")?,
+        };
+        let place = match Place::find(common.config.as_deref(), environment) {
+            Ok(place) => place,
+            // Without a home there is no file to look into, and nobody asked.
+            Err(_) if wanted.is_none() => return Ok(Self::none()),
+            Err(failure) => return Err(failure),
+        };
+        let mut config = place.read()?;
+        let Some(name) = wanted.or_else(|| config.profile.clone()) else {
+            return Ok(Self::none());
+        };
+        match config.profiles.remove(&name) {
+            Some(profile) => Ok(Self {
+                profile,
+                origin: format!("profile {name:?} in {}", place.path.display()),
+            }),
+            None => Err(no_such_profile(&name, &config, &place)),
+        }
+    }
+
+    fn none() -> Self {
+        Self { profile: Profile::default(), origin: "no profile".to_owned() }
+    }
+
+    fn moved(&self) -> Result<Vec<(KeyUri, KeyUri)>, Failure> {
+        let parse = |text: &str| {
+            let uri = KeyUri::parse(text).map_err(|error| {
+                Failure::misconfigured(error.to_string()).about(format!("moved, {}", self.origin))
+            })?;
+            match uri.is_alias() {
+                true => Err(Failure::misconfigured(format!(
+                    "moved, {}: {uri} is an alias; headers have the key's ARN",
+                    self.origin
+                ))),
+                false => Ok(uri),
+            }
+        };
+        self.profile
+            .moved
+            .iter()
+            .map(|moved| Ok((parse(&moved.from)?, parse(&moved.to)?)))
+            .collect()
+    }
+
+    fn access(&self) -> Access {
+        Access { aws: self.profile.aws.clone(), allow_extractable: self.profile.allow_extractable }
+    }
+}
+
+fn no_such_profile(name: &str, config: &Config, place: &Place) -> Failure {
+    let known: Vec<&str> = config.profiles.keys().map(String::as_str).collect();
+    let failure =
+        Failure::misconfigured(format!("there is no profile {name:?} in {}", place.path.display()));
+    match known.is_empty() {
+        true => failure.hint("`twinlock init` writes one"),
+        false => failure.hint(format!("there are: {}", known.join(", "))),
+    }
+}
+
+/// A URI and where it stands, for messages: the URI itself may hold a PIN.
+#[derive(Clone)]
+struct Named {
+    uri: String,
+    origin: String,
+}
+
+impl Named {
+    fn new(uri: &str, origin: impl Into<String>) -> Self {
+        Self { uri: uri.to_owned(), origin: origin.into() }
+    }
+}
+
+/// All keys that were named, as text.
+struct NamedKeys {
+    provider: Option<Named>,
+    customer: Option<Named>,
+    keyslots: Vec<(Named, Named)>,
+}
+
+impl NamedKeys {
+    fn collect(
+        keys: &KeyArgs,
+        environment: Environment<'_>,
+        chosen: &ChosenProfile,
+    ) -> Result<Self, Failure> {
+        let profile = &chosen.profile;
+        let typed = |flag: &Option<String>, name, variable_name| match flag {
+            Some(uri) => Ok(Some(Named::new(uri, name))),
+            None => {
+                let set = variable(environment, variable_name)?;
+                Ok::<_, Failure>(set.map(|uri| Named::new(&uri, variable_name)))
+            }
+        };
+        let of_profile = |uri: &Option<String>, key| {
+            uri.as_ref().map(|uri| Named::new(uri, format!("{key}, {}", chosen.origin)))
+        };
+        let provider = typed(&keys.provider, "--provider", "TWINLOCK_PROVIDER")?;
+        let customer = typed(&keys.customer, "--customer", "TWINLOCK_CUSTOMER")?;
+
+        // A profile's further keyslots belong to its own pair: whoever names
+        // another key does not want them as well.
+        let keyslots = match (keys.keyslots.is_empty(), &provider, &customer) {
+            (false, ..) => keyslots_of_flags(keys),
+            (true, None, None) => keyslots_of_profile(chosen),
+            (true, ..) => Vec::new(),
+        };
+        Ok(Self {
+            provider: provider.or_else(|| of_profile(&profile.provider, "provider")),
+            customer: customer.or_else(|| of_profile(&profile.customer, "customer")),
+            keyslots,
+        })
+    }
+
+    fn pairs(&self) -> Result<Vec<KeyPair>, Failure> {
+        let first = match (&self.provider, &self.customer) {
+            (Some(provider), Some(customer)) => Some(pair(provider, customer)?),
+            (None, None) if !self.keyslots.is_empty() => None,
+            (Some(_), None) => return Err(missing(Side::Customer)),
+            (None, _) => return Err(missing(Side::Provider)),
+        };
+        let further = self.keyslots.iter().map(|(provider, customer)| pair(provider, customer));
+        first.into_iter().map(Ok).chain(further).collect()
+    }
+}
+
+fn keyslots_of_flags(keys: &KeyArgs) -> Vec<(Named, Named)> {
+    let named = |uri: &str| Named::new(uri, "--keyslot");
+    keys.keyslots.iter().map(|slot| (named(&slot.provider), named(&slot.customer))).collect()
+}
+
+fn keyslots_of_profile(chosen: &ChosenProfile) -> Vec<(Named, Named)> {
+    let named = |uri: &str| Named::new(uri, format!("keyslot, {}", chosen.origin));
+    let keyslots = chosen.profile.keyslots.iter();
+    keyslots.map(|slot| (named(&slot.provider), named(&slot.customer))).collect()
+}
+
+fn pair(provider: &Named, customer: &Named) -> Result<KeyPair, Failure> {
+    Ok(KeyPair {
+        provider: KeySpec::parse_for(Side::Provider, provider)?,
+        customer: KeySpec::parse_for(Side::Customer, customer)?,
+    })
+}
+
+fn missing(side: Side) -> Failure {
+    Failure::usage(format!("no {side} key is given"))
+        .hint(format!("name one with --{side}, or write a profile with `twinlock init`"))
+}
+
+#[cfg(test)]
+mod tests;

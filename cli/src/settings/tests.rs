@@ -1,0 +1,164 @@
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use super::*;
+use crate::exit::Kind;
+
+const CONFIG: &str = r#"
+profile = "one"
+
+[profiles.one]
+provider = "file:///one/p"
+customer = "pkcs11:token=one;object=k?module-path=/m.so&pin-source=file:/pin"
+
+[[profiles.one.keyslot]]
+provider = "file:///one/p2"
+customer = "file:///one/c2"
+
+[[profiles.one.moved]]
+from = "pkcs11:token=old;object=k"
+to = "pkcs11:token=one;object=k"
+
+[profiles.two]
+provider = "file:///two/p"
+customer = "file:///two/c"
+
+[profiles.two.aws]
+region = "eu-central-1"
+"#;
+
+struct Setup {
+    _folder: tempfile::TempDir,
+    common: CommonArgs,
+    keys: KeyArgs,
+    variables: Vec<(&'static str, &'static str)>,
+}
+
+fn setup() -> Setup {
+    let folder = tempfile::tempdir().unwrap();
+    let config: PathBuf = folder.path().join("config.toml");
+    std::fs::write(&config, CONFIG).unwrap();
+    let common =
+        CommonArgs { json: false, quiet: false, verbose: 0, config: Some(config), profile: None };
+    Setup { _folder: folder, common, keys: KeyArgs::default(), variables: Vec::new() }
+}
+
+impl Setup {
+    fn resolve(&self) -> Result<Settings, Failure> {
+        let environment = |name: &str| {
+            let found = self.variables.iter().find(|(variable, _)| *variable == name);
+            found.map(|(_, value)| OsString::from(value))
+        };
+        Settings::resolve(&self.common, &self.keys, &environment)
+    }
+
+    fn pairs(&self) -> Vec<(String, String)> {
+        let pairs = self.resolve().unwrap().pairs;
+        pairs.iter().map(|p| (p.provider.to_string(), p.customer.to_string())).collect()
+    }
+}
+
+fn file_pair(provider: &str, customer: &str) -> (String, String) {
+    (format!("file://{provider}"), format!("file://{customer}"))
+}
+
+#[test]
+fn the_files_own_choice_counts_when_nobody_names_a_profile() {
+    let setup = setup();
+    let first = ("file:///one/p".to_owned(), "pkcs11:token=one;object=k".to_owned());
+    assert_eq!(setup.pairs(), [first, file_pair("/one/p2", "/one/c2")]);
+    assert_eq!(setup.resolve().unwrap().moved.len(), 1);
+}
+
+#[test]
+fn a_profile_by_flag_goes_before_one_by_variable() {
+    let mut setup = setup();
+    setup.variables = vec![("TWINLOCK_PROFILE", "two")];
+    assert_eq!(setup.pairs(), [file_pair("/two/p", "/two/c")]);
+    assert_eq!(setup.resolve().unwrap().access.aws.region.as_deref(), Some("eu-central-1"));
+    setup.common.profile = Some("one".to_owned());
+    assert_eq!(setup.pairs().len(), 2);
+}
+
+#[test]
+fn flags_go_before_variables_before_the_profile() {
+    let mut setup = setup();
+    setup.common.profile = Some("two".to_owned());
+    setup.variables =
+        vec![("TWINLOCK_PROVIDER", "file:///env/p"), ("TWINLOCK_CUSTOMER", "file:///env/c")];
+    assert_eq!(setup.pairs(), [file_pair("/env/p", "/env/c")]);
+    setup.keys.provider = Some("file:///flag/p".to_owned());
+    assert_eq!(setup.pairs(), [file_pair("/flag/p", "/env/c")]);
+    setup.variables = vec![("TWINLOCK_CUSTOMER", "")];
+    assert_eq!(setup.pairs(), [file_pair("/flag/p", "/two/c")]);
+}
+
+#[test]
+fn a_profiles_keyslots_belong_to_its_own_pair() {
+    let mut setup = setup();
+    setup.keys.customer = Some("file:///flag/c".to_owned());
+    assert_eq!(setup.pairs(), [file_pair("/one/p", "/flag/c")]);
+}
+
+#[test]
+fn keyslots_by_flag_replace_those_of_the_profile() {
+    let mut setup = setup();
+    setup.keys.keyslots = vec!["file:///k/p,file:///k/c".parse().unwrap()];
+    assert_eq!(setup.pairs()[1..], [file_pair("/k/p", "/k/c")]);
+}
+
+#[test]
+fn keyslots_alone_are_enough() {
+    let mut setup = setup();
+    std::fs::write(setup.common.config.as_ref().unwrap(), "").unwrap();
+    setup.keys.keyslots = vec!["file:///k/p,file:///k/c".parse().unwrap()];
+    assert_eq!(setup.pairs(), [file_pair("/k/p", "/k/c")]);
+}
+
+#[test]
+fn a_missing_profile_names_those_that_there_are() {
+    let mut setup = setup();
+    setup.common.profile = Some("three".to_owned());
+    let failure = setup.resolve().unwrap_err();
+    assert_eq!(failure.kind, Kind::Misconfigured);
+    assert_eq!(failure.hint.as_deref(), Some("there are: one, two"));
+}
+
+#[test]
+fn a_key_of_the_other_side_is_refused_with_its_origin() {
+    let mut setup = setup();
+    setup.keys.provider = Some("pkcs11:token=t;object=o".to_owned());
+    let failure = setup.resolve().unwrap_err();
+    assert_eq!(failure.kind, Kind::Usage);
+    assert_eq!(failure.message, "--provider: pkcs11 keys cannot be the provider key");
+}
+
+#[test]
+fn a_scheme_of_a_later_version_says_so() {
+    let mut setup = setup();
+    setup.variables = vec![("TWINLOCK_PROVIDER", "vault://host/transit/keys/k")];
+    let failure = setup.resolve().unwrap_err();
+    assert_eq!(failure.kind.code(), 2);
+    assert!(failure.message.contains("not built into this version"), "{}", failure.message);
+    assert!(failure.message.starts_with("TWINLOCK_PROVIDER: "), "{}", failure.message);
+}
+
+#[test]
+fn a_pin_in_a_uri_is_never_repeated() {
+    let mut setup = setup();
+    for uri in ["pkcs11:token=t;object=o;pin-value=1234", "pkcs11:object=o?pin-value=1234", "x1234"]
+    {
+        setup.keys.customer = Some(uri.to_owned());
+        let failure = setup.resolve().unwrap_err();
+        assert!(!format!("{failure:?}").contains("1234"), "{failure:?}");
+    }
+}
+
+#[test]
+fn without_any_key_the_way_out_is_named() {
+    let setup = setup();
+    std::fs::write(setup.common.config.as_ref().unwrap(), "").unwrap();
+    let failure = setup.resolve().unwrap_err();
+    assert_eq!(failure.kind, Kind::Usage);
+    assert!(failure.hint.unwrap().contains("twinlock init"));
+}

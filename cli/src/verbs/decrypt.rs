@@ -1,0 +1,192 @@
+//! `twinlock decrypt`
+
+use std::io::{BufRead as _, Read, Seek as _, SeekFrom, Write};
+
+use serde::Serialize;
+use twinlock::{Envelope, SeekReader, UnverifiedHeader, read_header};
+use zeroize::Zeroizing;
+
+use super::{expecting, is_dash};
+use crate::App;
+use crate::args::values::ByteRange;
+use crate::args::{DecryptArgs, ExpectedArgs, KeyArgs};
+use crate::exit::Failure;
+use crate::holders;
+use crate::input::{Input, without_suffix};
+use crate::output::{Destination, Output};
+use crate::progress::Tracked;
+use crate::report::{self, Outcome};
+use crate::settings::Settings;
+
+/// What `--json` says.
+#[derive(Serialize)]
+struct Report {
+    input: String,
+    output: String,
+    /// Of what was written: all of the plaintext, or a range of it.
+    plaintext_len: u64,
+    range: Option<Range>,
+    envelope_id: String,
+    generation: u64,
+    context: serde_json::Value,
+}
+
+#[derive(Serialize)]
+struct Range {
+    start: u64,
+    end: u64,
+}
+
+pub(crate) fn run(app: &App<'_>, args: &DecryptArgs) -> Result<Outcome, Failure> {
+    let destination = destination(args)?;
+    let plan = Plan::new(app, &args.expected, &args.keys)?;
+    let mut input = Input::open(&args.input)?;
+    destination.check(&args.output, &input)?;
+    let header = read_header(&mut input).map_err(|e| Failure::from(e).about(input.name()))?;
+    plan.check(&header).map_err(|failure| failure.about(input.name()))?;
+
+    let like = input.metadata().filter(|_| args.range.is_none());
+    let output = destination.open(&args.output, like, expected_len(&input, args.range))?;
+    let envelope = plan.open(header).map_err(|failure| failure.about(input.name()))?;
+    let name = input.name().to_owned();
+    let len = match args.range {
+        None => decrypt(app, &envelope, input, output),
+        Some(range) => decrypt_range(&envelope, input, output, range),
+    }
+    .map_err(|failure| failure.about(&name))?;
+
+    tracing::info!(bytes = len, "decrypted {name} to {}", destination.name());
+    let facts = envelope.header();
+    let report = Report {
+        input: name,
+        output: destination.name(),
+        plaintext_len: len,
+        range: args.range.map(|range| Range { start: range.start, end: range.start + len }),
+        envelope_id: facts.envelope_id().to_string(),
+        generation: facts.generation().0,
+        context: report::context(facts.context()),
+    };
+    Ok(Outcome::new("decrypt", "", &report))
+}
+
+/// `FILE` beside `FILE.twl`, stdout for stdin and for a range, unless `-o` says
+/// otherwise.
+pub(crate) fn destination(args: &DecryptArgs) -> Result<Destination, Failure> {
+    if args.range.is_some() && is_dash(&args.input) {
+        return Err(Failure::usage("--range needs a file to seek in, and stdin is a stream")
+            .hint("name the file, or decrypt the whole stream"));
+    }
+    let default = match (is_dash(&args.input) || args.range.is_some(), &args.output.output) {
+        (true, _) | (_, Some(_)) => Destination::Stdout,
+        (false, None) => Destination::File(without_suffix(&args.input).ok_or_else(|| {
+            Failure::usage(format!("{} does not end in .twl", args.input.display()))
+                .hint("name the output with -o FILE")
+        })?),
+    };
+    Ok(Destination::choose(&args.output, default))
+}
+
+/// What is expected of a file, and the keys to open it with.
+pub(super) struct Plan {
+    settings: Settings,
+    decryptor: twinlock::Decryptor,
+}
+
+impl Plan {
+    pub(super) fn new(
+        app: &App<'_>,
+        expected: &ExpectedArgs,
+        keys: &KeyArgs,
+    ) -> Result<Self, Failure> {
+        let settings = Settings::resolve(app.common, keys, app.environment)?;
+        Ok(Self { settings, decryptor: expecting(expected)? })
+    }
+
+    /// Whether the header is what is expected; no holder is asked.
+    pub(super) fn check(&self, header: &UnverifiedHeader) -> Result<(), Failure> {
+        Ok(self.decryptor.check(header)?)
+    }
+
+    /// The key step.
+    pub(super) fn open(self, header: UnverifiedHeader) -> Result<Envelope, Failure> {
+        let runtime = holders::runtime()?;
+        runtime.block_on(holders::open_envelope(header, self.decryptor, &self.settings))
+    }
+}
+
+/// A plaintext is shorter than its envelope.
+fn expected_len(input: &Input, range: Option<ByteRange>) -> Option<u64> {
+    let len = input.len();
+    match range.and_then(|range| range.end.map(|end| end - range.start)) {
+        Some(wanted) => Some(len.map_or(wanted, |len| len.min(wanted))),
+        None => len,
+    }
+}
+
+fn decrypt(
+    app: &App<'_>,
+    envelope: &Envelope,
+    input: Input,
+    mut output: Output,
+) -> Result<u64, Failure> {
+    let total = input.len();
+    let mut reader = envelope.reader(Tracked::new(input, total, app.hides_progress()))?;
+    let mut written = 0;
+    loop {
+        let plaintext = reader.fill_buf()?;
+        let len = plaintext.len();
+        if len == 0 {
+            break;
+        }
+        output.write_all(plaintext)?;
+        reader.consume(len);
+        written += len as u64;
+    }
+    drop(reader); // and the progress with it
+    output.finish()?;
+    Ok(written)
+}
+
+fn decrypt_range(
+    envelope: &Envelope,
+    input: Input,
+    mut output: Output,
+    range: ByteRange,
+) -> Result<u64, Failure> {
+    let mut reader = envelope.seek_reader(input)?;
+    reader.seek(SeekFrom::Start(range.start))?;
+    let limit = range.end.map_or(u64::MAX, |end| end - range.start);
+    let written = copy(&mut (&mut reader).take(limit), &mut output)?;
+    if written == 0 {
+        refuse_start_beyond_end(&mut reader, range)?;
+    }
+    output.finish()?;
+    Ok(written)
+}
+
+fn copy(input: &mut impl Read, output: &mut impl Write) -> Result<u64, Failure> {
+    let mut buffer = Zeroizing::new(vec![0; 256 << 10]);
+    let mut written = 0;
+    loop {
+        let len = input.read(&mut buffer)?;
+        if len == 0 {
+            return Ok(written);
+        }
+        output.write_all(&buffer[..len])?;
+        written += len as u64;
+    }
+}
+
+fn refuse_start_beyond_end(
+    reader: &mut SeekReader<Input>,
+    range: ByteRange,
+) -> Result<(), Failure> {
+    let len = reader.verified_len()?;
+    match range.start > len {
+        true => Err(Failure::usage(format!(
+            "the range begins at byte {}, and the plaintext has {len}",
+            range.start
+        ))),
+        false => Ok(()),
+    }
+}

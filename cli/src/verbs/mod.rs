@@ -1,0 +1,68 @@
+//! The verbs, a file each.
+
+pub(crate) mod decrypt;
+pub(crate) mod encrypt;
+pub(crate) mod generate;
+pub(crate) mod init;
+pub(crate) mod inspect;
+pub(crate) mod keys;
+pub(crate) mod prove;
+pub(crate) mod verify;
+
+use std::path::Path;
+
+use twinlock::{Decryptor, EncryptionContext};
+
+use crate::args::values::ContextPair;
+use crate::args::{ExpectedArgs, KeysVerb, Verb};
+use crate::exit::Failure;
+use crate::input::DASH;
+use crate::output::Destination;
+
+/// The verb as reports name it.
+pub(crate) fn name(verb: &Verb) -> &'static str {
+    match verb {
+        Verb::Init(_) => "init",
+        Verb::Keys(args) => match args.verb {
+            KeysVerb::Create { .. } => "keys create",
+            KeysVerb::List { .. } => "keys list",
+            KeysVerb::Check { .. } => "keys check",
+        },
+        Verb::Encrypt(_) => "encrypt",
+        Verb::Decrypt(_) => "decrypt",
+        Verb::Inspect(_) => "inspect",
+        Verb::Verify(_) => "verify",
+        Verb::Prove(_) => "prove",
+        Verb::Completions(_) => "completions",
+        Verb::Man(_) => "man",
+    }
+}
+
+/// True if stdout is for data, so that a report has to go to stderr.
+pub(crate) fn data_goes_to_stdout(verb: &Verb) -> bool {
+    match verb {
+        Verb::Encrypt(args) => encrypt::destination(args) == Destination::Stdout,
+        Verb::Decrypt(args) => {
+            decrypt::destination(args).is_ok_and(|destination| destination == Destination::Stdout)
+        }
+        _ => false,
+    }
+}
+
+fn is_dash(path: &Path) -> bool {
+    path == Path::new(DASH)
+}
+
+fn context_of(pairs: &[ContextPair]) -> Result<EncryptionContext, Failure> {
+    let pairs = pairs.iter().map(|pair| (pair.key.as_str(), pair.value.as_str()));
+    EncryptionContext::from_pairs(pairs).map_err(|error| Failure::from(error).about("--context"))
+}
+
+/// A decryptor, without holders yet, of what the flags expect.
+fn expecting(args: &ExpectedArgs) -> Result<Decryptor, Failure> {
+    let decryptor = match args.any_context {
+        true => Decryptor::any_context(),
+        false => Decryptor::expecting(context_of(&args.context)?),
+    };
+    Ok(decryptor.min_generation(args.min_generation))
+}

@@ -1,0 +1,280 @@
+//! `twinlock prove`
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+use sha2::{Digest as _, Sha384};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
+use twinlock::{
+    Call, CallOutcome, Decryptor, KeyUri, Party, Proof, ProofAttempt, Side, UnverifiedHeader,
+    escape_untrusted, read_header,
+};
+use twinlock_keys::Scheme;
+
+use crate::App;
+use crate::args::ProveArgs;
+use crate::exit::{Failure, Kind};
+use crate::holders::{self, Equipped};
+use crate::input::Input;
+use crate::report::{self, Outcome};
+use crate::settings::Settings;
+
+/// The evidence, as it can be filed.
+#[derive(Serialize)]
+struct Evidence {
+    /// True if every outcome is the expected one, and both keys are kept by
+    /// holders.
+    proves: bool,
+    verdict: String,
+    /// When the attempts began, RFC 3339 in UTC.
+    time: String,
+    /// Of the `twinlock` that made the calls.
+    version: &'static str,
+    input: String,
+    header_len: usize,
+    header_sha384: String,
+    envelope_id: String,
+    generation: u64,
+    context: serde_json::Value,
+    keyslot: KeyslotEvidence,
+    attempts: Vec<AttemptEvidence>,
+}
+
+#[derive(Serialize)]
+struct KeyslotEvidence {
+    /// Its place in the header, counted from 0.
+    index: usize,
+    pair_id: String,
+    provider: ShareEvidence,
+    customer: ShareEvidence,
+}
+
+#[derive(Serialize)]
+struct ShareEvidence {
+    uri: String,
+    wrapped_len: usize,
+    wrapped_sha384: String,
+}
+
+#[derive(Serialize)]
+struct AttemptEvidence {
+    party: &'static str,
+    calls: Vec<CallEvidence>,
+    keks_tried: usize,
+    opened: bool,
+    as_expected: bool,
+}
+
+#[derive(Serialize)]
+struct CallEvidence {
+    holder: String,
+    uri: String,
+    /// Whose wrapped share it was asked to unwrap.
+    share: String,
+    outcome: &'static str,
+    /// The holder's own code, for instance `CKR_OK` or
+    /// `InvalidCiphertextException`.
+    code: Option<String>,
+    /// The number under which the holder's log has the call.
+    request_id: Option<String>,
+    message: Option<String>,
+}
+
+pub(crate) fn run(app: &App<'_>, args: &ProveArgs) -> Result<Outcome, Failure> {
+    let settings = Settings::resolve(app.common, &args.keys, app.environment)?;
+    let mut input = Input::open(&args.input)?;
+    let header = read_header(&mut input).map_err(|e| Failure::from(e).about(input.name()))?;
+    let time = now();
+    let proof = holders::runtime()?
+        .block_on(prove(&header, &settings))
+        .map_err(|failure| failure.about(input.name()))?;
+
+    let evidence = Evidence::new(input.name(), time, &header, &proof);
+    let text = evidence.text();
+    match proof.is_as_expected() {
+        true => Ok(Outcome::new("prove", text, &evidence)),
+        false => Ok(Outcome::unproven("prove", text, &evidence)),
+    }
+}
+
+/// Tries the first keyslot that a provider and a customer of ours serve.
+async fn prove(header: &UnverifiedHeader, settings: &Settings) -> Result<Proof, Failure> {
+    let Equipped { decryptor, unresolved } =
+        Equipped::new(Decryptor::any_context(), header.header(), settings).await?;
+    let proof = decryptor.prove(header).await;
+    proof.ok_or_else(|| {
+        let nothing = "no keyslot names both a provider and a customer key that were given";
+        unresolved.unwrap_or_else(|| {
+            Failure::new(Kind::NoKeyslot, nothing)
+                .hint("`twinlock inspect` shows which keys the file wants")
+        })
+    })
+}
+
+/// RFC 3339, in UTC, as the logs of services have it.
+fn now() -> String {
+    let mut text = String::new();
+    SystemTime.format_time(&mut Writer::new(&mut text)).expect("a string takes everything");
+    text
+}
+
+impl Evidence {
+    fn new(input: &str, time: String, header: &UnverifiedHeader, proof: &Proof) -> Self {
+        let facts = header.header();
+        let verdict = Verdict::of(proof);
+        Self {
+            proves: verdict == Verdict::Proven,
+            verdict: verdict.sentence().to_owned(),
+            time,
+            version: env!("CARGO_PKG_VERSION"),
+            input: input.to_owned(),
+            header_len: header.as_bytes().len(),
+            header_sha384: sha384(header.as_bytes()),
+            envelope_id: facts.envelope_id().to_string(),
+            generation: facts.generation().0,
+            context: report::context(facts.context()),
+            keyslot: KeyslotEvidence::new(header, proof.keyslot),
+            attempts: proof.attempts.iter().map(AttemptEvidence::new).collect(),
+        }
+    }
+
+    /// For people: a few lines.
+    fn text(&self) -> String {
+        let mut out = format!(
+            "{}, keyslot {}\n  provider  {}\n  customer  {}\n\n",
+            self.input,
+            self.keyslot.index,
+            escape_untrusted(&self.keyslot.provider.uri),
+            escape_untrusted(&self.keyslot.customer.uri),
+        );
+        for attempt in &self.attempts {
+            attempt.describe(&mut out).expect("a string takes everything");
+        }
+        out.push_str(&format!("\n{}\n", self.verdict));
+        out
+    }
+}
+
+/// What the outcomes come down to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Proven,
+    /// As expected, with keys that no holder keeps.
+    Development,
+    Unexpected,
+}
+
+impl Verdict {
+    fn of(proof: &Proof) -> Self {
+        let is_file = |uri: &KeyUri| uri.scheme() == Scheme::File;
+        let any_file = proof.attempts.iter().flat_map(|a| &a.calls).any(|call| is_file(&call.uri));
+        match (proof.is_as_expected(), any_file) {
+            (false, _) => Self::Unexpected,
+            (true, true) => Self::Development,
+            (true, false) => Self::Proven,
+        }
+    }
+
+    fn sentence(self) -> &'static str {
+        match self {
+            Self::Proven => "Neither key alone opens this file; both together do.",
+            Self::Development => {
+                "As expected, but it proves nothing: a key in a file has no holder, whoever reads \
+                 that file has the key."
+            }
+            Self::Unexpected => {
+                "NOT as expected: an outcome above is not what two keys with two holders promise."
+            }
+        }
+    }
+}
+
+impl KeyslotEvidence {
+    fn new(header: &UnverifiedHeader, index: usize) -> Self {
+        let keyslot = header.header().keyslots()[index].as_pair();
+        let pair = keyslot.expect("a keyslot was tried that has a pair of shares").pair();
+        let [provider, customer] = [pair.provider(), pair.customer()].map(|share| ShareEvidence {
+            uri: share.uri().to_owned(),
+            wrapped_len: share.wrapped().len(),
+            wrapped_sha384: sha384(share.wrapped()),
+        });
+        Self { index, pair_id: pair.pair_id().to_string(), provider, customer }
+    }
+}
+
+impl AttemptEvidence {
+    fn new(attempt: &ProofAttempt) -> Self {
+        Self {
+            party: match attempt.party {
+                Party::ProviderAlone => "provider-alone",
+                Party::CustomerAlone => "customer-alone",
+                Party::Both => "both",
+            },
+            calls: attempt.calls.iter().map(CallEvidence::new).collect(),
+            keks_tried: attempt.keks_tried,
+            opened: attempt.opened,
+            as_expected: attempt.is_as_expected(),
+        }
+    }
+
+    fn describe(&self, out: &mut String) -> std::fmt::Result {
+        let mark = if self.as_expected { "ok" } else { "UNEXPECTED" };
+        let opened = if self.opened { "opened" } else { "stays closed" };
+        let party = self.party.replace('-', " ");
+        writeln!(out, "{party}: {opened}, {} KEKs tried  [{mark}]", self.keks_tried)?;
+        for call in &self.calls {
+            let answer = match (&call.code, &call.request_id) {
+                (Some(code), Some(id)) => format!(" ({code}, request {id})"),
+                (Some(code), None) => format!(" ({code})"),
+                (None, _) => String::new(),
+            };
+            let (holder, share, outcome) = (&call.holder, &call.share, call.outcome);
+            writeln!(
+                out,
+                "  the {holder}'s key, asked for the {share}'s share: {outcome}{answer}"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl CallEvidence {
+    fn new(call: &Call) -> Self {
+        let (outcome, message) = match &call.outcome {
+            CallOutcome::Unwrapped => ("unwrapped", None),
+            CallOutcome::Refused { kind, message } => (outcome_word(*kind), Some(message.clone())),
+            _ => ("unknown", None),
+        };
+        let word = |side: Side| side.to_string();
+        Self {
+            holder: word(call.holder),
+            uri: call.uri.to_string(),
+            share: word(call.share),
+            outcome,
+            code: call.answer.as_ref().map(|answer| answer.code.clone()),
+            request_id: call.answer.as_ref().and_then(|answer| answer.request_id.clone()),
+            message,
+        }
+    }
+}
+
+/// `refused` is the answer that is expected for the other holder's share; any
+/// other failure proves nothing.
+fn outcome_word(kind: twinlock::HolderErrorKind) -> &'static str {
+    use twinlock::HolderErrorKind as K;
+    match kind {
+        K::InvalidCiphertext => "refused",
+        K::Denied => "denied",
+        K::Disabled => "disabled",
+        K::Misconfigured => "misconfigured",
+        K::NotFound => "not-found",
+        K::TimedOut => "timed-out",
+        K::Unavailable { .. } => "unavailable",
+        _ => "failed",
+    }
+}
+
+fn sha384(bytes: &[u8]) -> String {
+    report::hex(&Sha384::digest(bytes))
+}

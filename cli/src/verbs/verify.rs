@@ -1,0 +1,63 @@
+//! `twinlock verify`
+
+use std::io::BufRead as _;
+
+use serde::Serialize;
+use twinlock::{Envelope, read_header};
+
+use super::decrypt::Plan;
+use crate::App;
+use crate::args::VerifyArgs;
+use crate::exit::Failure;
+use crate::input::Input;
+use crate::progress::Tracked;
+use crate::report::{self, Outcome};
+
+/// What `--json` says.
+#[derive(Serialize)]
+struct Report {
+    input: String,
+    plaintext_len: u64,
+    envelope_id: String,
+    generation: u64,
+    context: serde_json::Value,
+}
+
+pub(crate) fn run(app: &App<'_>, args: &VerifyArgs) -> Result<Outcome, Failure> {
+    let plan = Plan::new(app, &args.expected, &args.keys)?;
+    let mut input = Input::open(&args.input)?;
+    let name = input.name().to_owned();
+    let about = |failure: Failure| failure.about(&name);
+    let header = read_header(&mut input).map_err(|error| about(error.into()))?;
+    plan.check(&header).map_err(about)?;
+    let envelope = plan.open(header).map_err(about)?;
+    let plaintext_len = verify(app, &envelope, input).map_err(about)?;
+
+    let facts = envelope.header();
+    let text = match app.console.quiet {
+        true => String::new(),
+        false => format!("{name}: authentic, {plaintext_len} bytes of plaintext\n"),
+    };
+    let report = Report {
+        input: name,
+        plaintext_len,
+        envelope_id: facts.envelope_id().to_string(),
+        generation: facts.generation().0,
+        context: report::context(facts.context()),
+    };
+    Ok(Outcome::new("verify", text, &report))
+}
+
+fn verify(app: &App<'_>, envelope: &Envelope, input: Input) -> Result<u64, Failure> {
+    let total = input.len();
+    let mut reader = envelope.reader(Tracked::new(input, total, app.hides_progress()))?;
+    let mut verified = 0;
+    loop {
+        let len = reader.fill_buf()?.len();
+        if len == 0 {
+            return Ok(verified);
+        }
+        reader.consume(len);
+        verified += len as u64;
+    }
+}
