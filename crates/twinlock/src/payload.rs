@@ -1,6 +1,7 @@
 //! The payload as streams: what is written is sealed, what is read was
 //! verified.
 
+mod buffer;
 mod error;
 mod open;
 mod reader;

@@ -7,9 +7,9 @@ use twinlock_floe::{
     Backend, Finality, Header as FloeHeader, OpenKey, Opener, PLAINTEXT_OFFSET, SegmentHead,
     SegmentLen, Sequence, TAG_LEN,
 };
-use zeroize::Zeroizing;
 
 use super::PayloadError;
+use super::buffer::Buffer;
 use crate::encrypt::accepted_segment_len;
 
 /// Verifies the payload's own header, which stands at `offset` of the file.
@@ -34,7 +34,7 @@ pub(super) struct SegmentOpener {
     opener: Opener,
     segment_len: SegmentLen,
     sequence: Option<Sequence>,
-    buffer: Zeroizing<Vec<u8>>,
+    buffer: Buffer,
     filled: usize,
     /// Verified plaintext in the buffer that nobody has taken yet.
     plaintext: Range<usize>,
@@ -52,7 +52,7 @@ impl SegmentOpener {
             opener: key.opener(),
             segment_len: key.segment_len(),
             sequence: Some(Sequence::new()),
-            buffer: Zeroizing::new(vec![0; key.segment_len().get() + 1]),
+            buffer: Buffer::new(key.segment_len().get() + 1),
             filled: 0,
             plaintext: 0..0,
             opened: false,

@@ -5,8 +5,8 @@ use twinlock_floe::{
     PLAINTEXT_OFFSET, SEGMENT_OVERHEAD, SealKey, Sealer, SegmentLen, Sequence, TooManySegments,
 };
 use twinlock_keys::RandomnessError;
-use zeroize::Zeroizing;
 
+use super::buffer::Buffer;
 use crate::random::SegmentIvs;
 
 pub(super) struct SegmentSealer {
@@ -14,7 +14,7 @@ pub(super) struct SegmentSealer {
     sequence: Sequence,
     ivs: SegmentIvs,
     segment_len: SegmentLen,
-    buffer: Zeroizing<Vec<u8>>,
+    buffer: Buffer,
     filled: usize,
 }
 
@@ -25,7 +25,7 @@ impl SegmentSealer {
             sequence: Sequence::new(),
             ivs: SegmentIvs::new(),
             segment_len: key.segment_len(),
-            buffer: Zeroizing::new(vec![0; key.segment_len().get()]),
+            buffer: Buffer::new(key.segment_len().get()),
             filled: 0,
         }
     }
@@ -58,14 +58,13 @@ impl SegmentSealer {
     }
 
     /// Seals what there is as the last segment.
-    pub(super) fn seal_last(mut self) -> Result<Zeroizing<Vec<u8>>, SealError> {
+    pub(super) fn seal_last(mut self) -> Result<Vec<u8>, SealError> {
         let place = self.sequence.last();
         let len = self.filled + SEGMENT_OVERHEAD;
         self.sealer
             .seal(place, self.ivs.next()?, &mut self.buffer[..len])
             .expect("what is filled is at most a segment");
-        self.buffer.truncate(len);
-        Ok(self.buffer)
+        Ok(self.buffer.into_public(len))
     }
 }
 

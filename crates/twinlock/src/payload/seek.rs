@@ -3,9 +3,9 @@
 use std::io::{self, Read, Seek, SeekFrom};
 
 use twinlock_floe::{Layout, OpenKey, Opener, PLAINTEXT_OFFSET, TAG_LEN};
-use zeroize::Zeroizing;
 
 use super::PayloadError;
+use super::buffer::Buffer;
 
 /// Reads any part of an envelope's plaintext, and touches only the segments
 /// that hold it.
@@ -21,7 +21,7 @@ pub struct SeekReader<R> {
     start: u64,
     end_verified: bool,
     position: u64,
-    buffer: Zeroizing<Vec<u8>>,
+    buffer: Buffer,
     /// Which segment the buffer holds, opened, and its plaintext's length.
     current: Option<(u64, usize)>,
 }
@@ -42,7 +42,7 @@ impl<R: Read + Seek> SeekReader<R> {
             start,
             end_verified: false,
             position: 0,
-            buffer: Zeroizing::new(vec![0; key.segment_len().get()]),
+            buffer: Buffer::new(key.segment_len().get()),
             current: None,
         })
     }

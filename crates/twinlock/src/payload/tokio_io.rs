@@ -6,7 +6,6 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use twinlock_floe::{OpenKey, SealKey};
-use zeroize::Zeroizing;
 
 use super::PayloadError;
 use super::open::SegmentOpener;
@@ -94,7 +93,7 @@ pub struct AsyncEncryptWriter<W> {
     /// `None` after an error, and when finished.
     sealer: Option<SegmentSealer>,
     /// Sealed bytes on their way to the output.
-    sealed: Zeroizing<Vec<u8>>,
+    sealed: Vec<u8>,
     written: usize,
     finished: bool,
 }
@@ -104,7 +103,7 @@ impl<W: AsyncWrite + Unpin> AsyncEncryptWriter<W> {
         Self {
             output,
             sealer: Some(SegmentSealer::new(key)),
-            sealed: Zeroizing::default(),
+            sealed: Vec::new(),
             written: 0,
             finished: false,
         }
