@@ -267,13 +267,14 @@ pub(crate) enum KeysVerb {
     },
     /// List tokens and their keys
     ///
-    /// With the URI of a token, its keys; without a token in it, all tokens of
-    /// the module.
+    /// With the URI of a token, its keys; with a URI that names none, all
+    /// tokens of the module; without a URI, the profile's token, or else the
+    /// tokens of the module that TWINLOCK_PKCS11_MODULE names.
     #[command(after_long_help = KEYS_LIST_EXAMPLES)]
     List {
         /// A token, as in pkcs11:token=<label>?module-path=<path>
-        #[arg(value_name = "URI", default_value = "pkcs11:", hide_default_value = true)]
-        uri: String,
+        #[arg(value_name = "URI")]
+        uri: Option<String>,
     },
     /// Check a key: wrap a random share, unwrap it, compare
     #[command(after_long_help = KEYS_CHECK_EXAMPLES)]

@@ -1,5 +1,11 @@
 //! From key URIs to holders, and the key step.
 
+#[cfg_attr(not(feature = "aws-kms"), path = "holders/aws_kms_missing.rs")]
+pub(crate) mod aws_kms;
+mod check;
+#[cfg_attr(not(feature = "pkcs11"), path = "holders/pkcs11_missing.rs")]
+pub(crate) mod pkcs11;
+
 use std::sync::Arc;
 
 use tokio::runtime::Runtime;
@@ -8,6 +14,12 @@ use twinlock::{
     HolderError, KeyHolder, KeyUri, OpenError, ProviderKey, Share, Side, UnverifiedHeader,
     WrapContext, WrappedShare,
 };
+
+pub(crate) use check::check;
+#[cfg(feature = "pkcs11")]
+use check::milliseconds;
+#[cfg(feature = "aws-kms")]
+use check::round_trip;
 
 use crate::exit::Failure;
 use crate::settings::{Access, KeySpec, Settings};
@@ -32,70 +44,17 @@ pub(crate) async fn open(
     access: &Access,
 ) -> Result<Arc<dyn KeyHolder>, HolderError> {
     match spec {
+        KeySpec::AwsKms(uri) => aws_kms::open(uri, access).await,
         KeySpec::File(uri) => Ok(Arc::new(FileKek::open(uri)?)),
-        KeySpec::AwsKms(uri) => open_aws_kms(uri, access).await,
-        KeySpec::Pkcs11(uri) => open_pkcs11(uri, access).await,
+        KeySpec::Pkcs11(uri) => pkcs11::open(uri, access).await,
     }
-}
-
-#[cfg(feature = "aws-kms")]
-async fn open_aws_kms(uri: &KeyUri, access: &Access) -> Result<Arc<dyn KeyHolder>, HolderError> {
-    use twinlock_remote_keys::aws_kms::AwsKmsKey;
-    Ok(Arc::new(AwsKmsKey::connect(uri, &aws_options(access)).await?))
-}
-
-#[cfg(feature = "aws-kms")]
-pub(crate) fn aws_options(access: &Access) -> twinlock_remote_keys::aws_kms::Options {
-    let mut options = twinlock_remote_keys::aws_kms::Options::new();
-    if let Some(name) = &access.aws.profile {
-        options = options.profile(name);
-    }
-    if let Some(name) = &access.aws.region {
-        options = options.region(name);
-    }
-    if let Some(url) = &access.aws.endpoint {
-        options = options.endpoint(url);
-    }
-    options
-}
-
-#[cfg(not(feature = "aws-kms"))]
-async fn open_aws_kms(uri: &KeyUri, _: &Access) -> Result<Arc<dyn KeyHolder>, HolderError> {
-    Err(not_built_in(uri))
-}
-
-#[cfg(feature = "pkcs11")]
-async fn open_pkcs11(
-    uri: &twinlock_keys::Pkcs11Uri,
-    access: &Access,
-) -> Result<Arc<dyn KeyHolder>, HolderError> {
-    use twinlock_pkcs11::Pkcs11Key;
-    Ok(Arc::new(Pkcs11Key::open(uri, token_options(access)).await?))
-}
-
-#[cfg(feature = "pkcs11")]
-pub(crate) fn token_options(access: &Access) -> twinlock_pkcs11::TokenOptions {
-    use twinlock_pkcs11::{PinSource, TokenOptions};
-    let options = TokenOptions::default().with_pin(PinSource::default().with_prompt());
-    match access.allow_extractable {
-        true => options.with_extractable_keys(),
-        false => options,
-    }
-}
-
-#[cfg(not(feature = "pkcs11"))]
-async fn open_pkcs11(
-    uri: &twinlock_keys::Pkcs11Uri,
-    _: &Access,
-) -> Result<Arc<dyn KeyHolder>, HolderError> {
-    Err(not_built_in(&uri.key_uri()))
 }
 
 #[cfg(not(all(feature = "aws-kms", feature = "pkcs11")))]
-fn not_built_in(uri: &KeyUri) -> HolderError {
+fn not_built_in(scheme: twinlock_keys::Scheme) -> HolderError {
     HolderError::new(
         twinlock::HolderErrorKind::Misconfigured,
-        format!("{} keys are not built into this version", uri.scheme()),
+        format!("{scheme} keys are not built into this version"),
     )
 }
 

@@ -1,6 +1,8 @@
 //! The documents of `--json`, one line each. `docs/cli.md` promises their
 //! fields; only add to them.
 
+pub(crate) mod keys;
+
 use serde::Serialize;
 use twinlock::EncryptionContext;
 

@@ -74,11 +74,6 @@ impl KeySpec {
             Self::Pkcs11(uri) => uri.key_uri(),
         }
     }
-
-    /// True for a key that is for development only.
-    pub(crate) fn is_file(&self) -> bool {
-        matches!(self, Self::File(_))
-    }
 }
 
 impl fmt::Display for KeySpec {

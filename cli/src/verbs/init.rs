@@ -1,10 +1,271 @@
-//! `twinlock init`
+//! `twinlock init`: writes a profile, and makes the keys that it is asked to.
 
+mod ask;
+mod softhsm;
+
+use std::io::IsTerminal as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use twinlock::{KeyUri, Side};
+use twinlock_keys::Pkcs11Uri;
+
+use super::keys::{check_keys, create_key};
 use crate::App;
 use crate::args::InitArgs;
-use crate::exit::Failure;
+use crate::config::{Place, create_private_folder};
+use crate::exit::{Failure, Kind};
 use crate::report::Outcome;
+use crate::report::keys::KeyCheck;
+use crate::settings::{Access, KeySpec, variable};
 
-pub(crate) fn run(_: &App<'_>, _: &InitArgs) -> Result<Outcome, Failure> {
-    Err(Failure::usage("not there yet"))
+/// What `--json` says.
+#[derive(Serialize)]
+struct Report {
+    profile: String,
+    config: String,
+    /// As the profile has them.
+    provider: String,
+    customer: String,
+    /// Keys, tokens and files that were made.
+    created: Vec<String>,
+    /// `null` with `--no-check`.
+    keys: Option<Vec<KeyCheck>>,
+}
+
+pub(crate) fn run(app: &App<'_>, args: &InitArgs) -> Result<Outcome, Failure> {
+    let place = Place::find(app.common.config.as_deref(), app.environment)?;
+    let name = profile_name(app)?;
+    refuse_existing(&place, &name, args.force)?;
+    let wishes = Wishes::collect(app, args)?;
+    let mut making = Making::new(&place, &name)?;
+    let provider = making.provider(&wishes.provider)?;
+    let customer = making.customer(&wishes.customer, args)?;
+    if provider.key_uri().same_key(&customer.key_uri()) {
+        return Err(Failure::usage("provider and customer are the same key: two holders need two"));
+    }
+    let (provider_text, customer_text) = (profile_text(&provider), profile_text(&customer));
+    place.write_profile(&name, &provider_text, &customer_text)?;
+
+    let keys = match args.no_check {
+        true => None,
+        false => {
+            Some(check_keys(&[provider, customer], &Access::default()).map_err(|failure| {
+                failure.about(format!("the profile {name:?} was written, but its keys do not work"))
+            })?)
+        }
+    };
+    let report = Report {
+        profile: name.clone(),
+        config: place.path.display().to_string(),
+        provider: provider_text,
+        customer: customer_text,
+        created: making.created,
+        keys,
+    };
+    Ok(Outcome::new("init", report.text(app.console.quiet), &report))
+}
+
+fn profile_name(app: &App<'_>) -> Result<String, Failure> {
+    let name = match &app.common.profile {
+        Some(name) => name.clone(),
+        None => variable(app.environment, "TWINLOCK_PROFILE")?.unwrap_or("default".to_owned()),
+    };
+    let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    match !name.is_empty() && name.len() <= 64 && name.chars().all(fits) && !name.starts_with('.') {
+        true => Ok(name),
+        false => {
+            Err(Failure::usage("a profile's name is 1 to 64 letters, digits, '-', '_' and '.'"))
+        }
+    }
+}
+
+fn refuse_existing(place: &Place, name: &str, force: bool) -> Result<(), Failure> {
+    let exists = place.path.exists() && place.read()?.profiles.contains_key(name);
+    match exists && !force {
+        true => Err(Failure::new(
+            Kind::OutputExists,
+            format!("there is a profile {name:?} in {} already", place.path.display()),
+        )
+        .hint("choose another name with --profile, or add --force to replace it")),
+        false => Ok(()),
+    }
+}
+
+/// What the user wants for each side.
+struct Wishes {
+    provider: Wish,
+    customer: Wish,
+}
+
+enum Wish {
+    /// This key, which exists.
+    Use(KeySpec),
+    /// A new one: a file for the provider, a SoftHSM key for the customer.
+    Create,
+}
+
+impl Wishes {
+    fn collect(app: &App<'_>, args: &InitArgs) -> Result<Self, Failure> {
+        let provider = typed(Side::Provider, args.provider.as_deref(), args.dev_provider)?;
+        let customer = typed(Side::Customer, args.customer.as_deref(), args.softhsm)?;
+        Ok(Self {
+            provider: or_ask(provider, Side::Provider, app)?,
+            customer: or_ask(customer, Side::Customer, app)?.with_module(args.module.as_deref())?,
+        })
+    }
+}
+
+impl Wish {
+    /// The same key, reached through `module` if it does not name one.
+    fn with_module(self, module: Option<&Path>) -> Result<Self, Failure> {
+        match (self, module) {
+            (Self::Use(KeySpec::Pkcs11(uri)), Some(module)) if uri.module_path().is_none() => {
+                let uri = uri.with_module_path(text_of(module)?);
+                Ok(Self::Use(KeySpec::Pkcs11(Box::new(uri))))
+            }
+            (wish, _) => Ok(wish),
+        }
+    }
+}
+
+/// What the flags say about one side, if anything.
+fn typed(side: Side, uri: Option<&str>, create: bool) -> Result<Option<Wish>, Failure> {
+    match uri {
+        Some(uri) => parse(side, uri)
+            .map(|spec| Some(Wish::Use(spec)))
+            .map_err(|failure| failure.about(format!("--{side}"))),
+        None => Ok(create.then_some(Wish::Create)),
+    }
+}
+
+fn or_ask(wish: Option<Wish>, side: Side, app: &App<'_>) -> Result<Wish, Failure> {
+    match wish {
+        Some(wish) => Ok(wish),
+        None if std::io::stdin().is_terminal() && std::io::stderr().is_terminal() => {
+            ask::key(app.console, side)
+        }
+        None => Err(Failure::usage(format!(
+            "no {side} key is given, and there is no terminal to ask on"
+        ))
+        .hint("give --provider URI or --dev-provider, and --customer URI or --softhsm")),
+    }
+}
+
+/// A key of `side` as a profile may have it.
+fn parse(side: Side, uri: &str) -> Result<KeySpec, Failure> {
+    let spec = KeySpec::parse(uri)?;
+    let scheme = spec.key_uri().scheme();
+    if !scheme.fits(side) {
+        return Err(Failure::usage(format!("{scheme} keys cannot be the {side} key")));
+    }
+    match &spec {
+        KeySpec::Pkcs11(uri) if uri.pin_value().is_some() => Err(Failure::usage(
+            "a PIN has no place in a profile",
+        )
+        .hint("put it into a file that only you can read, and name it: pin-source=file:PATH")),
+        _ => Ok(spec),
+    }
+}
+
+/// What was made so far, in a folder of the configuration.
+struct Making<'a> {
+    folder: PathBuf,
+    profile: &'a str,
+    created: Vec<String>,
+}
+
+impl<'a> Making<'a> {
+    fn new(place: &Place, profile: &'a str) -> Result<Self, Failure> {
+        let folder = place.folder();
+        let made = create_private_folder(folder).and_then(|()| folder.canonicalize());
+        let folder = made.map_err(|error| Failure::file(folder, &error))?;
+        Ok(Self { folder, profile, created: Vec::new() })
+    }
+
+    fn provider(&mut self, wish: &Wish) -> Result<KeySpec, Failure> {
+        if let Wish::Use(spec) = wish {
+            return Ok(spec.clone());
+        }
+        let path = self.folder.join(format!("{}-provider.kek", self.profile));
+        let spec = KeySpec::File(file_uri(&path)?);
+        // One that is there already may be all that opens some file.
+        if !path.exists() {
+            create_key(&spec, &Access::default())?;
+            self.created.push(path.display().to_string());
+        }
+        Ok(spec)
+    }
+
+    fn customer(&mut self, wish: &Wish, args: &InitArgs) -> Result<KeySpec, Failure> {
+        match wish {
+            Wish::Use(spec) => Ok(spec.clone()),
+            Wish::Create => softhsm::create(&self.folder, args, &mut self.created),
+        }
+    }
+}
+
+/// The key as the profile has it.
+fn profile_text(spec: &KeySpec) -> String {
+    match spec {
+        KeySpec::Pkcs11(uri) => Pkcs11Uri::profile_uri(uri),
+        KeySpec::AwsKms(uri) | KeySpec::File(uri) => uri.to_string(),
+    }
+}
+
+/// The `file` URI of an absolute path.
+fn file_uri(path: &Path) -> Result<KeyUri, Failure> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
+    let encoded: String = path
+        .as_os_str()
+        .as_bytes()
+        .iter()
+        .map(|&byte| match plain(byte) {
+            true => char::from(byte).to_string(),
+            false => format!("%{byte:02X}"),
+        })
+        .collect();
+    Ok(KeyUri::parse(&format!("file://{encoded}"))?)
+}
+
+fn text_of(path: &Path) -> Result<&str, Failure> {
+    path.to_str().ok_or_else(|| {
+        Failure::usage(format!("{} is not UTF-8, as profiles have to be", path.display()))
+    })
+}
+
+impl Report {
+    fn text(&self, quiet: bool) -> String {
+        if quiet {
+            return String::new();
+        }
+        let mut out = String::new();
+        for created in &self.created {
+            out += &format!("created {created}\n");
+        }
+        for check in self.keys.iter().flatten() {
+            out += &check.text();
+        }
+        out += &format!("wrote profile {:?} to {}\n", self.profile, self.config);
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_path_has_a_uri_that_leads_back_to_it() {
+        let odd = std::ffi::OsStr::from_bytes(b"/home/me \xff/a,b;c?.kek");
+        let uri = file_uri(Path::new(odd)).unwrap();
+        assert_eq!(uri.file_path().as_deref(), Some(Path::new(odd)));
+    }
+
+    #[test]
+    fn a_pin_is_kept_out_of_profiles() {
+        let failure = parse(Side::Customer, "pkcs11:token=t;object=o?pin-value=1234").unwrap_err();
+        assert!(!format!("{failure:?}").contains("1234"));
+    }
 }

@@ -1,0 +1,53 @@
+//! AWS KMS, through `twinlock-remote-keys`.
+
+use std::sync::Arc;
+
+use twinlock::{HolderError, KeyHolder, KeyUri, Side};
+use twinlock_remote_keys::aws_kms::{AwsKmsKey, KeyFacts, Options};
+
+use super::round_trip;
+use crate::report::keys::{self, KeyCheck};
+use crate::settings::Access;
+
+pub(crate) async fn open(uri: &KeyUri, access: &Access) -> Result<Arc<dyn KeyHolder>, HolderError> {
+    Ok(Arc::new(AwsKmsKey::connect(uri, &options(access)).await?))
+}
+
+/// Creates a key and the alias that `uri` names, and returns the key's name as
+/// headers have it.
+pub(crate) async fn create(uri: &KeyUri, access: &Access) -> Result<KeyUri, HolderError> {
+    AwsKmsKey::create(uri, &options(access)).await
+}
+
+pub(crate) async fn check(uri: &KeyUri, access: &Access) -> Result<KeyCheck, HolderError> {
+    let facts = AwsKmsKey::describe(uri, &options(access)).await?;
+    let key = AwsKmsKey::connect(&facts.uri, &options(access)).await?;
+    let check = round_trip(&key, Side::Provider).await?;
+    Ok(KeyCheck { aws_kms: Some(facts.into()), ..check })
+}
+
+fn options(access: &Access) -> Options {
+    let mut options = Options::new();
+    if let Some(name) = &access.aws.profile {
+        options = options.profile(name);
+    }
+    if let Some(name) = &access.aws.region {
+        options = options.region(name);
+    }
+    if let Some(url) = &access.aws.endpoint {
+        options = options.endpoint(url);
+    }
+    options
+}
+
+impl From<KeyFacts> for keys::AwsKmsKey {
+    fn from(facts: KeyFacts) -> Self {
+        Self {
+            state: facts.state,
+            spec: facts.spec,
+            manager: facts.manager,
+            origin: facts.origin,
+            multi_region: facts.multi_region,
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Trying a key.
+
+use std::time::{Duration, Instant};
+
+use twinlock::{FileKek, HolderError, HolderErrorKind, KeyHolder, Share, Side, WrapContext};
+use twinlock_keys::Scheme;
+
+use super::{aws_kms, pkcs11};
+use crate::report::keys::KeyCheck;
+use crate::settings::{Access, KeySpec};
+
+/// Finds the key that `spec` names, has it wrap and unwrap a random share, and
+/// makes sure that it refuses another context.
+pub(crate) async fn check(spec: &KeySpec, access: &Access) -> Result<KeyCheck, HolderError> {
+    match spec {
+        KeySpec::AwsKms(uri) => aws_kms::check(uri, access).await,
+        KeySpec::File(uri) => round_trip(&FileKek::open(uri)?, Side::Provider).await,
+        KeySpec::Pkcs11(uri) => pkcs11::check(uri, access).await,
+    }
+}
+
+pub(crate) async fn round_trip(
+    holder: &dyn KeyHolder,
+    side: Side,
+) -> Result<KeyCheck, HolderError> {
+    let share = Share::random().map_err(|error| failed(&error.to_string()))?;
+    let start = Instant::now();
+    let wrapped = holder.wrap_key(&share, &context(side, 1)).await?;
+    let wrap = start.elapsed();
+    let start = Instant::now();
+    let back = holder.unwrap_key(&wrapped, &context(side, 1)).await?;
+    let unwrap = start.elapsed();
+    if back.expose() != share.expose() {
+        return Err(failed("the key does not give back what it wrapped"));
+    }
+    match holder.unwrap_key(&wrapped, &context(side, 2)).await {
+        Err(error) if error.kind() == HolderErrorKind::InvalidCiphertext => {}
+        Err(error) => return Err(error),
+        Ok(_) => return Err(failed("the key unwraps although the context is another")),
+    }
+    Ok(KeyCheck {
+        uri: holder.uri().to_string(),
+        development: holder.uri().scheme() == Scheme::File,
+        wrap_ms: milliseconds(wrap),
+        unwrap_ms: milliseconds(unwrap),
+        token: None,
+        key: None,
+        aws_kms: None,
+    })
+}
+
+/// Like that of a real share, since policies may look at it.
+fn context(side: Side, number: u8) -> WrapContext {
+    let label = format!("v1/{side}/{}", format!("{number:02x}").repeat(32));
+    let aad = label.clone().into_bytes();
+    WrapContext::new(side, label, aad, Vec::new())
+}
+
+pub(crate) fn milliseconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e6).round() / 1e3
+}
+
+fn failed(problem: &str) -> HolderError {
+    HolderError::new(HolderErrorKind::Failed, problem)
+}

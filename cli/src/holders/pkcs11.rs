@@ -1,0 +1,112 @@
+//! Tokens, through `twinlock-pkcs11`.
+
+use std::sync::Arc;
+
+use twinlock::{HolderError, KeyHolder, KeyUri};
+use twinlock_keys::Pkcs11Uri;
+use twinlock_pkcs11::{
+    KeyFacts, PinSource, Pkcs11Key, SecretString, TokenFacts, TokenOptions, check_key, create_kek,
+    create_token, list_keys, list_tokens,
+};
+
+use super::milliseconds;
+use crate::report::hex;
+use crate::report::keys::{KeyCheck, Token, TokenKey};
+use crate::settings::Access;
+
+pub(crate) async fn open(
+    uri: &Pkcs11Uri,
+    access: &Access,
+) -> Result<Arc<dyn KeyHolder>, HolderError> {
+    Ok(Arc::new(Pkcs11Key::open(uri, options(access)).await?))
+}
+
+/// Creates the key that `uri` names and returns its name as headers have it.
+pub(crate) async fn create(uri: &Pkcs11Uri, access: &Access) -> Result<KeyUri, HolderError> {
+    create_kek(uri, options(access)).await?;
+    Ok(uri.key_uri())
+}
+
+/// Initialises a token in software, with these PINs.
+pub(crate) async fn create_software_token(
+    uri: &Pkcs11Uri,
+    so_pin: &str,
+    user_pin: &str,
+) -> Result<(), HolderError> {
+    create_token(uri, &SecretString::from(so_pin), &SecretString::from(user_pin)).await?;
+    Ok(())
+}
+
+/// The tokens that `uri` fits; if it names one, with that one's keys.
+pub(crate) async fn list(uri: &Pkcs11Uri, access: &Access) -> Result<Vec<Token>, HolderError> {
+    let tokens = list_tokens(uri, options(access)).await?;
+    if uri.token().is_none() && uri.serial().is_none() {
+        return Ok(tokens.into_iter().map(Token::from).collect());
+    }
+    let keys = list_keys(uri, options(access)).await?;
+    let fits = |facts: &TokenFacts| {
+        facts.initialized
+            && uri.token().is_none_or(|label| label == facts.label)
+            && uri.serial().is_none_or(|serial| serial == facts.serial)
+            && uri.slot_id().is_none_or(|slot| slot == facts.slot_id)
+    };
+    let named = tokens.into_iter().find(fits).map(Token::from);
+    let keys = keys.iter().map(|key| TokenKey::new(key, access)).collect();
+    Ok(named.map(|token| Token { keys: Some(keys), ..token }).into_iter().collect())
+}
+
+pub(crate) async fn check(uri: &Pkcs11Uri, access: &Access) -> Result<KeyCheck, HolderError> {
+    let check = check_key(uri, options(access)).await?;
+    Ok(KeyCheck {
+        uri: uri.key_uri().to_string(),
+        development: false,
+        wrap_ms: milliseconds(check.wrap),
+        unwrap_ms: milliseconds(check.unwrap),
+        key: Some(TokenKey::new(&check.key, access)),
+        token: Some(Token::from(check.token)),
+        aws_kms: None,
+    })
+}
+
+fn options(access: &Access) -> TokenOptions {
+    let options = TokenOptions::default().with_pin(PinSource::default().with_prompt());
+    match access.allow_extractable {
+        true => options.with_extractable_keys(),
+        false => options,
+    }
+}
+
+impl From<TokenFacts> for Token {
+    fn from(facts: TokenFacts) -> Self {
+        Self {
+            label: facts.label,
+            manufacturer: facts.manufacturer,
+            model: facts.model,
+            serial: facts.serial,
+            slot_id: facts.slot_id,
+            initialized: facts.initialized,
+            login_required: facts.login_required,
+            user_pin_locked: facts.user_pin_locked,
+            vendor: facts.vendor.to_owned(),
+            keys: None,
+        }
+    }
+}
+
+impl TokenKey {
+    fn new(facts: &KeyFacts, access: &Access) -> Self {
+        Self {
+            uri: facts.uri.as_ref().map(KeyUri::to_string),
+            label: facts.label.clone(),
+            id: hex(&facts.id),
+            kind: facts.kind.to_string(),
+            bits: facts.bits,
+            sensitive: facts.sensitive,
+            extractable: facts.extractable,
+            local: facts.local,
+            encrypt: facts.encrypt,
+            decrypt: facts.decrypt,
+            problem: facts.kek_problem(access.allow_extractable),
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! In place of `pkcs11.rs` where the feature `pkcs11` is off.
+
+use std::sync::Arc;
+
+use twinlock::{HolderError, KeyHolder, KeyUri};
+use twinlock_keys::{Pkcs11Uri, Scheme};
+
+use super::not_built_in;
+use crate::report::keys::{KeyCheck, Token};
+use crate::settings::Access;
+
+pub(crate) async fn open(_: &Pkcs11Uri, _: &Access) -> Result<Arc<dyn KeyHolder>, HolderError> {
+    Err(not_built_in(Scheme::Pkcs11))
+}
+
+pub(crate) async fn create(_: &Pkcs11Uri, _: &Access) -> Result<KeyUri, HolderError> {
+    Err(not_built_in(Scheme::Pkcs11))
+}
+
+pub(crate) async fn create_software_token(
+    _: &Pkcs11Uri,
+    _: &str,
+    _: &str,
+) -> Result<(), HolderError> {
+    Err(not_built_in(Scheme::Pkcs11))
+}
+
+pub(crate) async fn list(_: &Pkcs11Uri, _: &Access) -> Result<Vec<Token>, HolderError> {
+    Err(not_built_in(Scheme::Pkcs11))
+}
+
+pub(crate) async fn check(_: &Pkcs11Uri, _: &Access) -> Result<KeyCheck, HolderError> {
+    Err(not_built_in(Scheme::Pkcs11))
+}

@@ -1,0 +1,123 @@
+//! What reports say about keys and tokens.
+
+use serde::Serialize;
+
+/// A key that was found and tried.
+#[derive(Serialize)]
+pub(crate) struct KeyCheck {
+    /// Its name as headers have it.
+    pub(crate) uri: String,
+    /// True for a key that is for development only.
+    pub(crate) development: bool,
+    pub(crate) wrap_ms: f64,
+    pub(crate) unwrap_ms: f64,
+    /// Where it is, if in a token.
+    pub(crate) token: Option<Token>,
+    /// Its attributes, if in a token.
+    pub(crate) key: Option<TokenKey>,
+    /// What AWS says about it, if it is there.
+    pub(crate) aws_kms: Option<AwsKmsKey>,
+}
+
+/// A token, as it describes itself.
+#[derive(Serialize)]
+pub(crate) struct Token {
+    pub(crate) label: String,
+    pub(crate) manufacturer: String,
+    pub(crate) model: String,
+    pub(crate) serial: String,
+    pub(crate) slot_id: u64,
+    pub(crate) initialized: bool,
+    pub(crate) login_required: bool,
+    pub(crate) user_pin_locked: bool,
+    /// Which row of the table of vendors' quirks it is.
+    pub(crate) vendor: String,
+    /// `null` when they were not asked for.
+    pub(crate) keys: Option<Vec<TokenKey>>,
+}
+
+/// A key in a token. An attribute that the token does not tell is `null`.
+#[derive(Serialize)]
+pub(crate) struct TokenKey {
+    pub(crate) uri: Option<String>,
+    pub(crate) label: String,
+    /// In hexadecimal.
+    pub(crate) id: String,
+    pub(crate) kind: String,
+    pub(crate) bits: Option<u64>,
+    pub(crate) sensitive: Option<bool>,
+    pub(crate) extractable: Option<bool>,
+    pub(crate) local: Option<bool>,
+    pub(crate) encrypt: Option<bool>,
+    pub(crate) decrypt: Option<bool>,
+    /// Why it cannot be a customer key; `null` if it can.
+    pub(crate) problem: Option<String>,
+}
+
+/// A key in AWS KMS, in the words of its API.
+#[derive(Serialize)]
+pub(crate) struct AwsKmsKey {
+    pub(crate) state: String,
+    pub(crate) spec: String,
+    pub(crate) manager: String,
+    pub(crate) origin: String,
+    pub(crate) multi_region: bool,
+}
+
+impl KeyCheck {
+    /// For people: a line, and what follows from it.
+    pub(crate) fn text(&self) -> String {
+        let times = format!("wrap {:.1} ms, unwrap {:.1} ms", self.wrap_ms, self.unwrap_ms);
+        let mut out = format!("{}: works ({times})\n", self.uri);
+        if let Some(token) = &self.token {
+            out += &format!("  token  {}\n", token.describe());
+        }
+        if let Some(key) = &self.key {
+            out += &format!("  key    {}\n", key.describe());
+        }
+        if let Some(key) = &self.aws_kms {
+            let regions = if key.multi_region { ", multi-Region" } else { "" };
+            out += &format!(
+                "  key    {}, {}, managed by {}, origin {}{regions}\n",
+                key.state, key.spec, key.manager, key.origin
+            );
+        }
+        if self.development {
+            out += "  for development only: whoever reads the file holds the key\n";
+        }
+        out
+    }
+}
+
+impl Token {
+    /// For people, on one line.
+    pub(crate) fn describe(&self) -> String {
+        if !self.initialized {
+            return format!("empty, slot {} ({})", self.slot_id, self.manufacturer);
+        }
+        let locked = if self.user_pin_locked { ", PIN LOCKED" } else { "" };
+        format!(
+            "{:?} ({} {}, serial {}, slot {}{locked})",
+            self.label, self.manufacturer, self.model, self.serial, self.slot_id
+        )
+    }
+}
+
+impl TokenKey {
+    /// For people, on one line.
+    pub(crate) fn describe(&self) -> String {
+        let bits = self.bits.map(|bits| format!(", {bits} bits")).unwrap_or_default();
+        let mut facts = format!("{:?} ({}{bits}", self.label, self.kind);
+        let words = [
+            (self.sensitive, "sensitive", "not sensitive"),
+            (self.extractable, "extractable", "not extractable"),
+            (self.local, "made in the token", "imported"),
+        ];
+        for (fact, yes, no) in words {
+            if let Some(fact) = fact {
+                facts += &format!(", {}", if fact { yes } else { no });
+            }
+        }
+        facts + ")"
+    }
+}
