@@ -1,5 +1,6 @@
 //! The crate against `docs/format.md`: one binary, a module per subject.
 
+#![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod context;

@@ -4,6 +4,7 @@
 //! too. So each test runs in a process of its own, with its own tokens: it
 //! starts this test binary again for itself alone (see `support`).
 
+#![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)] // in a test a panic is the report
 
 mod child;
