@@ -99,7 +99,7 @@ pub(crate) struct KeyArgs {
 /// Encrypt a file
 ///
 /// FILE becomes FILE.twl; a pipe (`-`) goes to stdout. Mode and time of
-/// modification are kept, and FILE is never deleted. No output appears before
+/// modification are kept, and FILE is never deleted. A file appears only when
 /// it is whole.
 #[derive(Debug, ClapArgs)]
 #[command(after_long_help = ENCRYPT_EXAMPLES)]

@@ -144,6 +144,15 @@ impl Failure {
         self
     }
 
+    /// The same with the file's name in front if it is its content that is
+    /// wrong. Errors of reading and writing have names already.
+    pub(crate) fn about_content(self, name: &str) -> Self {
+        match self.kind {
+            Kind::Tampered | Kind::Truncated | Kind::NotAnEnvelope => self.about(name),
+            _ => self,
+        }
+    }
+
     /// What went wrong with the file `path`.
     pub(crate) fn file(path: &Path, error: &io::Error) -> Self {
         Self::from(error).about(path.display())
@@ -218,6 +227,9 @@ impl From<HeaderError> for Failure {
         };
         let failure = Self::new(kind, error.to_string());
         match error {
+            HeaderError::Truncated { .. } if kind == Kind::NotAnEnvelope => {
+                Self { message: HeaderError::NotTwinlock.to_string(), ..failure }
+            }
             HeaderError::UnknownField { .. }
             | HeaderError::UnsupportedPayloadSuite(_)
             | HeaderError::UnsupportedVersion(_) => failure.hint("a newer twinlock may open it"),

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use twinlock::file::{OutputFile, check_free_space, folder_of};
 
 use crate::args::OutputArgs;
-use crate::exit::Failure;
+use crate::exit::{Failure, Kind};
 use crate::input::{DASH, Input};
 
 /// Where the data goes.
@@ -41,7 +41,7 @@ impl Destination {
         match self {
             Self::Stdout => {
                 if args.output.is_none() && io::stdout().is_terminal() {
-                    return Err(Failure::usage("the output is binary and stdout is a terminal")
+                    return Err(Failure::usage("stdout is a terminal, and the data may be binary")
                         .hint("name a file with -o FILE, or insist with -o -"));
                 }
                 refuse_same(input, io::stdout().as_fd(), "stdout")
@@ -76,7 +76,7 @@ impl Destination {
                 })
             }
             Self::File(path) => {
-                let failed = |error| Failure::file(path, &error);
+                let failed = |error| not_created(path, &error);
                 check_free_space(folder_of(path), len.unwrap_or(0))?;
                 let file = match like {
                     Some(like) => OutputFile::create_like(path, args.force, like.clone()),
@@ -136,7 +136,8 @@ impl Output {
 impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let result = match &mut self.sink {
-            Sink::File(file) => file.write(bytes),
+            // Not through `OutputFile`, whose errors name the temporary file.
+            Sink::File(file) => file.file().write(bytes),
             Sink::Stream(file) => file.write(bytes),
         };
         match result {
@@ -162,12 +163,15 @@ fn is_stdout(path: &Path) -> bool {
     [DASH, "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"].iter().any(|name| path == Path::new(name))
 }
 
-/// A pipe, socket or device: to rename a file over one would destroy it.
+/// A pipe, socket or device, or what is open already: to rename a file over one
+/// would destroy it.
 fn is_stream(path: &Path) -> bool {
-    path.metadata().is_ok_and(|metadata| {
-        let kind = metadata.file_type();
-        kind.is_fifo() || kind.is_char_device() || kind.is_block_device() || kind.is_socket()
-    })
+    let is_open = path.starts_with("/dev/fd") || path.starts_with("/proc/self/fd");
+    is_open
+        || path.metadata().is_ok_and(|metadata| {
+            let kind = metadata.file_type();
+            kind.is_fifo() || kind.is_char_device() || kind.is_block_device() || kind.is_socket()
+        })
 }
 
 fn check_file(path: &Path, force: bool, input: &Input) -> Result<(), Failure> {
@@ -195,6 +199,18 @@ fn refuse_same(input: &Input, output: BorrowedFd<'_>, name: &str) -> Result<(), 
             .hint("write to another one with -o"));
     }
     Ok(())
+}
+
+/// The name that it grows under is nobody's business.
+fn not_created(path: &Path, error: &io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::AlreadyExists => Failure::file(path, error),
+        io::ErrorKind::NotFound => {
+            Failure::new(Kind::Io, format!("there is no folder {}", folder_of(path).display()))
+        }
+        kind => Failure::from(io::Error::from(kind))
+            .about(format!("cannot create a file in the folder {}", folder_of(path).display())),
+    }
 }
 
 fn create_anew(path: &Path, force: bool) -> io::Result<OutputFile> {

@@ -45,44 +45,38 @@ impl<R: Seek> Seek for Tracked<R> {
 
 struct Progress {
     start: Instant,
-    total: Option<u64>,
-    done: u64,
-    bar: Option<ProgressBar>,
+    /// Counts from the start, for the rate; shown later.
+    bar: ProgressBar,
+    shown: bool,
 }
 
 impl Progress {
     fn new(total: Option<u64>) -> Self {
-        Self { start: Instant::now(), total, done: 0, bar: None }
+        let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::hidden());
+        Self { start: Instant::now(), bar: bar.with_style(style(total)), shown: false }
     }
 
     fn add(&mut self, len: u64) {
-        self.done += len;
-        if self.bar.is_none() && self.start.elapsed() > PATIENCE {
-            self.bar = Some(bar(self.total, self.start.elapsed()));
+        if !self.shown && self.start.elapsed() > PATIENCE {
+            self.bar.set_draw_target(ProgressDrawTarget::stderr());
+            self.shown = true;
         }
-        if let Some(bar) = &self.bar {
-            bar.set_position(self.done);
-        }
+        self.bar.inc(len);
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
+        self.bar.finish_and_clear();
     }
 }
 
-fn bar(total: Option<u64>, elapsed: Duration) -> ProgressBar {
+fn style(total: Option<u64>) -> ProgressStyle {
     let template = match total {
         Some(_) => {
             "{binary_bytes} of {binary_total_bytes}  {percent}%  {binary_bytes_per_sec}  {eta} left"
         }
         None => "{binary_bytes}  {binary_bytes_per_sec}  {elapsed}",
     };
-    let style = ProgressStyle::with_template(template).expect("the template is well formed");
-    ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr())
-        .with_style(style)
-        .with_elapsed(elapsed)
+    ProgressStyle::with_template(template).expect("the template is well formed")
 }

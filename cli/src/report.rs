@@ -72,7 +72,7 @@ pub(crate) fn failure(verb: &str, failure: &Failure) -> String {
 
 /// An encryption context as a JSON object.
 pub(crate) fn context(context: &EncryptionContext) -> serde_json::Value {
-    context.iter().map(|(key, value)| (key, value)).collect()
+    context.iter().collect()
 }
 
 /// Bytes in hexadecimal.

@@ -53,7 +53,7 @@ pub(crate) fn run(app: &App<'_>, args: &DecryptArgs) -> Result<Outcome, Failure>
         None => decrypt(app, &envelope, input, output),
         Some(range) => decrypt_range(&envelope, input, output, range),
     }
-    .map_err(|failure| failure.about(&name))?;
+    .map_err(|failure| failure.about_content(&name))?;
 
     tracing::info!(bytes = len, "decrypted {name} to {}", destination.name());
     let facts = envelope.header();

@@ -31,7 +31,8 @@ pub(crate) fn run(app: &App<'_>, args: &VerifyArgs) -> Result<Outcome, Failure> 
     let header = read_header(&mut input).map_err(|error| about(error.into()))?;
     plan.check(&header).map_err(about)?;
     let envelope = plan.open(header).map_err(about)?;
-    let plaintext_len = verify(app, &envelope, input).map_err(about)?;
+    let plaintext_len =
+        verify(app, &envelope, input).map_err(|failure| failure.about_content(&name))?;
 
     let facts = envelope.header();
     let text = match app.console.quiet {
