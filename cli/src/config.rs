@@ -58,6 +58,7 @@ pub(crate) struct Moved {
 /// How to reach AWS, where the usual chain of the AWS tools is not enough.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(not(feature = "aws-kms"), allow(dead_code, reason = "for the AWS holder"))]
 pub(crate) struct Aws {
     pub(crate) profile: Option<String>,
     pub(crate) region: Option<String>,

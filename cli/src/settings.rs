@@ -29,7 +29,9 @@ pub(crate) struct KeyPair {
 /// How this machine reaches keys.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Access {
+    #[cfg_attr(not(feature = "aws-kms"), allow(dead_code, reason = "for the AWS holder"))]
     pub(crate) aws: Aws,
+    #[cfg_attr(not(feature = "pkcs11"), allow(dead_code, reason = "for tokens"))]
     pub(crate) allow_extractable: bool,
 }
 
