@@ -35,8 +35,12 @@ impl OutputFile {
     }
 
     /// As [`OutputFile::create`], for a file that takes over the permissions
-    /// and the time of modification of another. While it grows, nobody can
-    /// read it who could not read that one.
+    /// and the time of modification of another. Nobody can read it, growing or
+    /// whole, who could not read that one.
+    ///
+    /// Whoever stores the other file chooses its mode, so of that only the
+    /// permissions that the umask allows are taken, and never set-user-id and
+    /// the like: the new file belongs to somebody else.
     ///
     /// # Errors
     /// As [`OutputFile::create`].
@@ -67,7 +71,8 @@ impl OutputFile {
     pub fn commit(mut self) -> io::Result<()> {
         self.temporary.flush()?;
         if let Some(source) = &self.like {
-            self.temporary.as_file().set_permissions(source.permissions())?;
+            let file = self.temporary.as_file();
+            file.set_permissions(permissions_like(source, file)?)?;
             self.temporary.as_file().set_modified(source.modified()?)?;
         }
         self.temporary.as_file().sync_all()?;
@@ -106,8 +111,8 @@ pub fn remove_unfinished() {
     }
 }
 
-/// Encrypts the file `from` to the new file `to`, which gets its permissions
-/// and time of modification. Returns the number of plaintext bytes.
+/// Encrypts the file `from` to the new file `to`, which gets its permissions (see
+/// [`OutputFile::create_like`]) and time of modification. Returns the number of plaintext bytes.
 ///
 /// # Errors
 /// When reading or writing fails, there is no room for the envelope, or `to`
@@ -129,8 +134,8 @@ pub fn encrypt_file(
     Ok(len)
 }
 
-/// Decrypts the file `from` to the new file `to`, which gets its permissions
-/// and time of modification. Returns the number of plaintext bytes.
+/// Decrypts the file `from` to the new file `to`, which gets its permissions (see
+/// [`OutputFile::create_like`]) and time of modification. Returns the number of plaintext bytes.
 ///
 /// # Errors
 /// When `from` does not open or is not authentic to its last byte, reading or
@@ -185,12 +190,25 @@ fn new_temporary(folder: &Path, like: Option<&Metadata>) -> io::Result<NamedTemp
     {
         use std::os::unix::fs::PermissionsExt as _;
         // The system takes off what the umask forbids.
-        let mode = like.map_or(0o666, |like| like.permissions().mode() & 0o666);
+        let mode = like.map_or(0o666, |like| like.permissions().mode() & 0o777);
         builder.permissions(fs::Permissions::from_mode(mode | 0o600));
     }
     #[cfg(not(unix))]
     let _ = like;
     builder.tempfile_in(folder)
+}
+
+/// What the source and the umask, under which `file` was made, both allow.
+#[cfg(unix)]
+fn permissions_like(source: &Metadata, file: &File) -> io::Result<fs::Permissions> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let made = file.metadata()?.permissions().mode();
+    Ok(fs::Permissions::from_mode(source.permissions().mode() & made & 0o777))
+}
+
+#[cfg(not(unix))]
+fn permissions_like(source: &Metadata, _: &File) -> io::Result<fs::Permissions> {
+    Ok(source.permissions())
 }
 
 fn already_exists(path: &Path) -> io::Error {
@@ -284,6 +302,21 @@ mod tests {
         output.write_all(b"y").unwrap();
         output.commit().unwrap();
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o444);
+    }
+
+    #[test]
+    fn a_source_that_runs_as_its_owner_does_not_make_a_file_that_runs_as_ours() {
+        let folder = tempfile::tempdir().unwrap();
+        let (source, path) = (folder.path().join("source"), folder.path().join("out"));
+        fs::write(&source, b"x").unwrap();
+        // What the umask of this process leaves of 0777, asked without changing it.
+        fs::DirBuilder::new().create(folder.path().join("probe")).unwrap();
+        let allowed = folder.path().join("probe").metadata().unwrap().permissions().mode();
+        fs::set_permissions(&source, fs::Permissions::from_mode(0o6777)).unwrap();
+        let output = OutputFile::create_like(&path, false, source.metadata().unwrap()).unwrap();
+        output.commit().unwrap();
+        let made = path.metadata().unwrap().permissions().mode() & 0o7777;
+        assert_eq!(made, allowed & 0o777, "{made:o}");
     }
 
     #[test]
