@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, Write as _};
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -38,6 +39,8 @@ pub(crate) struct Profile {
     /// Accept customer keys that can leave their token.
     #[serde(default)]
     pub(crate) allow_extractable: bool,
+    /// How long one call to a holder may take.
+    pub(crate) deadline_seconds: Option<NonZeroU64>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -33,6 +33,12 @@ pub(crate) struct Access {
     pub(crate) aws: Aws,
     #[cfg_attr(not(feature = "pkcs11"), allow(dead_code, reason = "for tokens"))]
     pub(crate) allow_extractable: bool,
+    /// For each call to a holder; every holder has one of its own without it.
+    #[cfg_attr(
+        not(any(feature = "aws-kms", feature = "pkcs11")),
+        allow(dead_code, reason = "for the holders that can take their time")
+    )]
+    pub(crate) deadline: Option<Duration>,
 }
 
 /// A key as a profile or flag names it: with what is local to this machine.
