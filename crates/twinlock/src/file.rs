@@ -21,6 +21,7 @@ pub struct OutputFile {
     path: PathBuf,
     overwrite: bool,
     like: Option<Metadata>,
+    _listed: Unfinished,
 }
 
 impl OutputFile {
@@ -53,8 +54,8 @@ impl OutputFile {
             return Err(already_exists(path));
         }
         let temporary = new_temporary(folder_of(path), like.as_ref())?;
-        unfinished().push(temporary.path().to_owned());
-        Ok(Self { temporary, path: path.to_owned(), overwrite, like })
+        let listed = Unfinished::list(temporary.path());
+        Ok(Self { temporary, path: path.to_owned(), overwrite, like, _listed: listed })
     }
 
     /// The file itself.
@@ -76,12 +77,10 @@ impl OutputFile {
             self.temporary.as_file().set_modified(source.modified()?)?;
         }
         self.temporary.as_file().sync_all()?;
-        let temporary_path = self.temporary.path().to_owned();
         let result = match self.overwrite {
             true => self.temporary.persist(&self.path),
             false => self.temporary.persist_noclobber(&self.path),
         };
-        forget(&temporary_path);
         match result {
             Ok(_) => sync_folder(folder_of(&self.path)),
             Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {
@@ -229,8 +228,21 @@ fn unfinished() -> MutexGuard<'static, Vec<PathBuf>> {
     UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn forget(path: &Path) {
-    unfinished().retain(|unfinished| unfinished != path);
+/// A temporary file's place on the list. It leaves when this is dropped, which
+/// is after the file got its name or was removed.
+struct Unfinished(PathBuf);
+
+impl Unfinished {
+    fn list(path: &Path) -> Self {
+        unfinished().push(path.to_owned());
+        Self(path.to_owned())
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        unfinished().retain(|path| *path != self.0);
+    }
 }
 
 #[cfg(test)]
@@ -252,8 +264,11 @@ mod tests {
         let mut output = OutputFile::create(&folder.path().join("out"), false).unwrap();
         output.write_all(b"half").unwrap();
         assert_eq!(names(folder.path()).len(), 1, "it grows under another name");
+        let listed = || unfinished().iter().any(|path| path.starts_with(folder.path()));
+        assert!(listed());
         drop(output);
         assert_eq!(names(folder.path()).len(), 0);
+        assert!(!listed(), "what is gone is not kept in mind");
     }
 
     #[test]
