@@ -26,7 +26,8 @@ pub struct OutputFile {
 
 impl OutputFile {
     /// Begins the file `path`. An existing one is left alone until `commit`,
-    /// and without `overwrite` for good.
+    /// and without `overwrite` for good; who could not read it cannot read the
+    /// one that replaces it.
     ///
     /// # Errors
     /// When `path` exists and `overwrite` is not set, or its folder cannot be
@@ -53,7 +54,9 @@ impl OutputFile {
         if !overwrite && path.symlink_metadata().is_ok() {
             return Err(already_exists(path));
         }
-        let temporary = new_temporary(folder_of(path), like.as_ref())?;
+        let replaced = overwrite.then(|| path.metadata().ok()).flatten();
+        let like_now = like.as_ref().or(replaced.as_ref());
+        let temporary = new_temporary(folder_of(path), like_now)?;
         let listed = Unfinished::list(temporary.path());
         Ok(Self { temporary, path: path.to_owned(), overwrite, like, _listed: listed })
     }
@@ -269,6 +272,17 @@ mod tests {
         drop(output);
         assert_eq!(names(folder.path()).len(), 0);
         assert!(!listed(), "what is gone is not kept in mind");
+    }
+
+    #[test]
+    fn a_file_that_replaces_a_private_one_is_private_from_the_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out");
+        fs::write(&path, b"old").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        let output = OutputFile::create(&path, true).unwrap();
+        let growing = output.temporary.as_file().metadata().unwrap().permissions().mode();
+        assert_eq!(growing & 0o777, 0o600);
     }
 
     #[test]
