@@ -2,6 +2,7 @@
 //! profile.
 
 use std::fmt;
+use std::time::Duration;
 
 use twinlock::{KeyUri, Side};
 use twinlock_keys::{Pkcs11Uri, Scheme};
@@ -197,7 +198,11 @@ impl ChosenProfile {
     }
 
     fn access(&self) -> Access {
-        Access { aws: self.profile.aws.clone(), allow_extractable: self.profile.allow_extractable }
+        Access {
+            aws: self.profile.aws.clone(),
+            allow_extractable: self.profile.allow_extractable,
+            deadline: self.profile.deadline_seconds.map(|s| Duration::from_secs(s.get())),
+        }
     }
 }
 

@@ -37,6 +37,9 @@ fn options(access: &Access) -> Options {
     if let Some(url) = &access.aws.endpoint {
         options = options.endpoint(url);
     }
+    if let Some(deadline) = access.deadline {
+        options = options.deadline(deadline);
+    }
     options
 }
 

@@ -69,11 +69,14 @@ pub(crate) async fn check(uri: &Pkcs11Uri, access: &Access) -> Result<KeyCheck, 
 }
 
 fn options(access: &Access) -> TokenOptions {
-    let options = TokenOptions::default().with_pin(PinSource::default().with_prompt());
-    match access.allow_extractable {
-        true => options.with_extractable_keys(),
-        false => options,
+    let mut options = TokenOptions::default().with_pin(PinSource::default().with_prompt());
+    if access.allow_extractable {
+        options = options.with_extractable_keys();
     }
+    if let Some(deadline) = access.deadline {
+        options = options.with_deadline(deadline);
+    }
+    options
 }
 
 impl From<TokenFacts> for Token {

@@ -23,6 +23,8 @@ to = "pkcs11:token=one;object=k"
 provider = "file:///two/p"
 customer = "file:///two/c"
 
+deadline_seconds = 3
+
 [profiles.two.aws]
 region = "eu-central-1"
 "#;
@@ -75,7 +77,9 @@ fn a_profile_by_flag_goes_before_one_by_variable() {
     let mut setup = setup();
     setup.variables = vec![("TWINLOCK_PROFILE", "two")];
     assert_eq!(setup.pairs(), [file_pair("/two/p", "/two/c")]);
-    assert_eq!(setup.resolve().unwrap().access.aws.region.as_deref(), Some("eu-central-1"));
+    let access = setup.resolve().unwrap().access;
+    assert_eq!(access.aws.region.as_deref(), Some("eu-central-1"));
+    assert_eq!(access.deadline, Some(Duration::from_secs(3)));
     setup.common.profile = Some("one".to_owned());
     assert_eq!(setup.pairs().len(), 2);
 }
