@@ -53,8 +53,7 @@ impl Destination {
 
     /// Begins to write. `len` bytes are expected, where that is known.
     ///
-    /// A file gets the permissions and time of modification of `like`; without
-    /// it, one that is replaced keeps its permissions.
+    /// A file gets the permissions and time of modification of `like`.
     pub(crate) fn open(
         &self,
         args: &OutputArgs,
@@ -80,7 +79,7 @@ impl Destination {
                 check_free_space(folder_of(path), len.unwrap_or(0))?;
                 let file = match like {
                     Some(like) => OutputFile::create_like(path, args.force, like.clone()),
-                    None => create_anew(path, args.force),
+                    None => OutputFile::create(path, args.force),
                 };
                 let sink = Sink::File(Box::new(file.map_err(failed)?));
                 Ok(Output { name: path.display().to_string(), sink, written: 0 })
@@ -211,15 +210,6 @@ fn not_created(path: &Path, error: &io::Error) -> Failure {
         kind => Failure::from(io::Error::from(kind))
             .about(format!("cannot create a file in the folder {}", folder_of(path).display())),
     }
-}
-
-fn create_anew(path: &Path, force: bool) -> io::Result<OutputFile> {
-    let replaced = path.metadata().ok();
-    let mut file = OutputFile::create(path, force)?;
-    if let Some(replaced) = replaced {
-        file.file().set_permissions(replaced.permissions())?;
-    }
-    Ok(file)
 }
 
 #[cfg(test)]
