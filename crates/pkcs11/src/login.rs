@@ -28,8 +28,9 @@ pub(crate) enum Credential {
     Pin(SecretString),
 }
 
-/// The PIN that the token refused last, shared by whoever opens the token.
-type Memory = Arc<Mutex<Option<Refused>>>;
+/// The PINs that the token has refused since the last login, shared by whoever
+/// opens the token.
+type Memory = Arc<Mutex<Vec<Refused>>>;
 
 struct Refused {
     pin: SecretString,
@@ -59,15 +60,15 @@ impl Login {
         if is_logged_in(session)? {
             return Ok(());
         }
-        self.refuse_hopeless(refused.as_ref(), token)?;
+        self.refuse_hopeless(&refused, token)?;
         match session.login(UserType::User, self.pin()) {
             Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => {
-                *refused = None;
+                refused.clear();
                 Ok(())
             }
             Err(error) => {
                 let error = Pkcs11Error::of_call(error, &format!("log in to {:?}", token.label));
-                *refused = self.remembered(&error).or(refused.take());
+                refused.extend(self.remembered(&error));
                 Err(error)
             }
         }
@@ -80,14 +81,9 @@ impl Login {
         }
     }
 
-    fn refuse_hopeless(
-        &self,
-        refused: Option<&Refused>,
-        token: &TokenFacts,
-    ) -> Result<(), Pkcs11Error> {
-        if let (Some(refused), Some(pin)) = (refused, self.pin())
-            && pin::same(&refused.pin, pin)
-        {
+    fn refuse_hopeless(&self, refused: &[Refused], token: &TokenFacts) -> Result<(), Pkcs11Error> {
+        let known = |pin| refused.iter().find(|refused| pin::same(&refused.pin, pin));
+        if let Some(refused) = self.pin().and_then(known) {
             return Err(refused.error.clone());
         }
         let label = &token.label;
@@ -162,7 +158,7 @@ mod tests {
 
     fn hopeless(login: &Login, token: &TokenFacts) -> Option<String> {
         let refused = login.refused.lock().unwrap();
-        login.refuse_hopeless(refused.as_ref(), token).err().map(|error| error.to_string())
+        login.refuse_hopeless(&refused, token).err().map(|error| error.to_string())
     }
 
     #[test]
@@ -184,10 +180,24 @@ mod tests {
         let (one, other) = (token("1"), token("2"));
         let denied = denied("the PIN is wrong".to_owned());
         let first = login(&one, "1234", false);
-        *first.refused.lock().unwrap() = first.remembered(&denied);
+        first.refused.lock().unwrap().extend(first.remembered(&denied));
         assert!(hopeless(&login(&one, "1234", false), &one).is_some());
         assert!(hopeless(&login(&one, "5678", false), &one).is_none());
         assert!(hopeless(&login(&other, "1234", false), &other).is_none());
+    }
+
+    #[test]
+    fn two_wrong_pins_in_turn_are_each_tried_once() {
+        let token = token("4");
+        let denied = denied("the PIN is wrong".to_owned());
+        for pin in ["1234", "5678"] {
+            let login = login(&token, pin, false);
+            assert!(hopeless(&login, &token).is_none(), "{pin} was not tried yet");
+            login.refused.lock().unwrap().extend(login.remembered(&denied));
+        }
+        for pin in ["1234", "5678"] {
+            assert!(hopeless(&login(&token, pin, false), &token).is_some(), "{pin} again");
+        }
     }
 
     #[test]
