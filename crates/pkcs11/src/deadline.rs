@@ -2,6 +2,7 @@
 //! the callers' executors do.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -61,7 +62,10 @@ fn lock() -> MutexGuard<'static, Alarms> {
 
 fn watch() {
     loop {
-        next_due()();
+        let action = next_due();
+        // It wakes tasks and logs, by code that is not ours. There is only this
+        // thread: if that code panicked, no later deadline would ever be met.
+        let _ = catch_unwind(AssertUnwindSafe(action));
     }
 }
 
@@ -99,6 +103,15 @@ mod tests {
         }
         assert_eq!([20, 40, 60].map(|_| receiver.recv().unwrap()), [20, 40, 60]);
         assert!(start.elapsed() >= Duration::from_millis(60));
+    }
+
+    #[test]
+    fn an_alarm_that_panics_silences_no_other() {
+        let (sender, receiver) = mpsc::channel();
+        let _panics = Alarm::set(Instant::now(), || panic!("as the test wants it")).unwrap();
+        let when = Instant::now() + Duration::from_millis(20);
+        let _alarm = Alarm::set(when, move || sender.send(()).unwrap()).unwrap();
+        receiver.recv_timeout(Duration::from_secs(10)).expect("the thread is still there");
     }
 
     #[test]

@@ -9,6 +9,7 @@
 mod call;
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -92,7 +93,8 @@ impl<S: 'static> Workers<S> {
         let shared = Arc::downgrade(&self.shared);
         let on_time = move || {
             if reply.is_open() {
-                Shared::replace_hung(&shared);
+                // It logs, by code that is not ours; the caller is answered in any case.
+                let _ = catch_unwind(AssertUnwindSafe(|| Shared::replace_hung(&shared)));
                 reply.send(Err(timed_out(patience)));
             }
         };
