@@ -11,4 +11,5 @@ mod people;
 mod roundtrip;
 mod streams;
 mod support;
+mod two_holders;
 mod vectors;

@@ -3,3 +3,4 @@
 pub(crate) mod http;
 pub(crate) mod kms_proxy;
 pub(crate) mod moto;
+pub(crate) mod softhsm;

@@ -1,13 +1,11 @@
 //! The KEKs of the vectors, and a reader that has them.
 
-use std::fs;
-use std::path::Path;
-
 use tempfile::TempDir;
 use twinlock::{CustomerKey, Decryptor, EncryptionContext, FileKek, KeyUri, ProviderKey};
 
 use super::Vector;
 use super::writer::{self, URIS};
+use crate::support::softhsm::write_private;
 
 /// A folder with both KEKs, where only their owner can read them.
 pub(crate) struct Keys {
@@ -38,10 +36,4 @@ impl Keys {
             .moved(was_customer, customer)
             .min_generation(vector.min_generation)
     }
-}
-
-fn write_private(path: &Path, text: &str) {
-    use std::os::unix::fs::PermissionsExt as _;
-    fs::write(path, text).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
 }
