@@ -83,7 +83,7 @@ need_python_tools() {
 need_test_tools() {
     need_packages c_compiler softhsm venv # asked together, so that the answer is whole
     need_rust
-    need_python_tools tests/requirements.txt scripts/requirements.txt
+    need_python_tools tests/requirements.txt tests/second_reader/requirements.txt scripts/requirements.txt
 }
 
 # === The steps behind the needs ===

@@ -9,6 +9,7 @@ mod holders;
 mod hostile;
 mod people;
 mod roundtrip;
+mod second_reader;
 mod streams;
 mod support;
 mod two_holders;
