@@ -5,16 +5,17 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "the tables are what this is for")]
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use rustix::time::{ClockId, clock_gettime};
 use twinlock_benches::{Case, SEGMENT_LENS, floe, ranges, size, stream, yardstick};
 use twinlock_floe::Backend;
 
 /// Larger than the caches that a core has for itself.
-const TOTAL: usize = 32 << 20;
+const TOTAL: usize = 16 << 20;
 
 /// Odd, so that there is a median.
-const PAIRS: usize = 21;
+const PAIRS: usize = 61;
 
 type MakeCase = fn(u32) -> Case;
 
@@ -92,7 +93,7 @@ fn main() {
     );
     print_row("a 4 KiB range, µs", SEGMENT_LENS.map(|len| latency(ranges::read(len, TOTAL))));
     print_row(
-        "… with a new reader, µs",
+        "the same with a new reader, µs",
         SEGMENT_LENS.map(|len| latency(ranges::open_and_read(len, TOTAL))),
     );
 }
@@ -101,49 +102,67 @@ fn print_row<const N: usize>(name: &str, cells: [String; N]) {
     println!("| {name} | {} |", cells.join(" | "));
 }
 
+/// How a subject and its yardstick compare.
 struct Ratio {
+    /// Of the fast rounds of each: what the code takes when it is let alone.
+    quiet: f64,
+    /// The median of all pairs, on the machine as it was.
     median: f64,
-    /// Half of all pairs lie between these two.
-    quartiles: [f64; 2],
 }
 
 impl std::fmt::Display for Ratio {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let [low, high] = self.quartiles;
-        write!(f, "{:.2} ({low:.2}–{high:.2})", self.median)
+        write!(f, "{:.2} ({:.2})", self.quiet, self.median)
     }
 }
 
 fn compare(mut subject: Case, mut yardstick: Case) -> Ratio {
     subject.run(); // warm, and not counted
     yardstick.run();
-    let mut ratios: Vec<f64> = (0..PAIRS)
-        .map(|_| time(&mut subject).as_secs_f64() / time(&mut yardstick).as_secs_f64())
-        .collect();
-    ratios.sort_by(f64::total_cmp);
-    Ratio { median: ratios[PAIRS / 2], quartiles: [ratios[PAIRS / 4], ratios[3 * PAIRS / 4]] }
+    let pairs: Vec<[f64; 2]> =
+        (0..PAIRS).map(|_| [time(&mut subject), time(&mut yardstick)]).collect();
+    let of = |f: fn(&[f64; 2]) -> f64| pairs.iter().map(f).collect::<Vec<_>>();
+    Ratio {
+        quiet: first_tenth(of(|pair| pair[0])) / first_tenth(of(|pair| pair[1])),
+        median: sorted(of(|pair| pair[0] / pair[1]))[PAIRS / 2],
+    }
 }
 
-fn speed(mut case: Case) -> String {
+fn speed(case: Case) -> String {
     let gigabytes = case.bytes as f64 / 1e9;
-    format!("{:.1}", gigabytes / median_time(&mut case, 1).as_secs_f64())
+    format!("{:.1}", gigabytes / quiet_time(case, 1))
 }
 
-fn latency(mut case: Case) -> String {
-    let rounds = 200;
-    format!("{:.0}", median_time(&mut case, rounds).as_secs_f64() * 1e6 / f64::from(rounds))
+fn latency(case: Case) -> String {
+    format!("{:.0}", quiet_time(case, 100) * 1e6)
 }
 
-fn median_time(case: &mut Case, rounds: u32) -> Duration {
+/// Seconds that one round takes, when so many are timed together.
+fn quiet_time(mut case: Case, rounds: u32) -> f64 {
     case.run();
-    let mut times: Vec<Duration> =
-        (0..PAIRS).map(|_| (0..rounds).map(|_| time(case)).sum()).collect();
-    times.sort();
-    times[PAIRS / 2]
+    let mut time = || (0..rounds).map(|_| time(&mut case)).sum::<f64>() / f64::from(rounds);
+    first_tenth((0..PAIRS).map(|_| time()).collect())
 }
 
-fn time(case: &mut Case) -> Duration {
-    let start = Instant::now();
+/// The time that a tenth of the rounds stays below.
+fn first_tenth(times: Vec<f64>) -> f64 {
+    sorted(times)[PAIRS / 10]
+}
+
+fn sorted(mut numbers: Vec<f64>) -> Vec<f64> {
+    numbers.sort_by(f64::total_cmp);
+    numbers
+}
+
+/// The CPU time of one round in seconds, which leaves out what others did
+/// meanwhile.
+fn time(case: &mut Case) -> f64 {
+    let start = cpu_time();
     case.run();
-    start.elapsed()
+    (cpu_time() - start).as_secs_f64()
+}
+
+fn cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(time).expect("CPU time is not negative")
 }
