@@ -151,6 +151,9 @@ fn is_private(url: &str) -> bool {
         return false;
     };
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    if authority.contains('@') {
+        return false; // what stands before it is a name or password, and no host
+    }
     let host = match authority.strip_prefix('[') {
         Some(v6) => v6.split(']').next().unwrap_or_default(),
         None => authority.split(':').next().unwrap_or_default(),
@@ -171,9 +174,15 @@ mod tests {
         let private = ["https://kms.eu-central-1.amazonaws.com/", "http://127.0.0.1:5000/"];
         let more = ["http://[::1]:5000/", "http://localhost:4566"];
         let public = ["http://kms.example/", "http://10.0.0.1:5000/", "ftp://localhost/"];
-        let tricks = ["http://127.0.0.1@evil.example/", "http://localhost.evil.example/"];
+        let names = ["http://127.0.0.1.evil.example/", "http://localhost.evil.example/"];
+        let passwords = [
+            "http://127.0.0.1@evil.example/",
+            "http://127.0.0.1:1@evil.example/",
+            "http://localhost:80@evil.example/",
+            "http://[::1]@evil.example/",
+        ];
         assert!(private.into_iter().chain(more).all(is_private));
-        assert!(!public.into_iter().chain(tricks).any(is_private));
+        assert!(!public.into_iter().chain(names).chain(passwords).any(is_private));
     }
 
     #[test]
