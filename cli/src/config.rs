@@ -122,7 +122,7 @@ impl Place {
     }
 
     fn bad(&self, error: &dyn std::fmt::Display) -> Failure {
-        let error = error.to_string();
+        let error = without_pins(&error.to_string());
         Failure::misconfigured(format!("in {}: {}", self.path.display(), error.trim_end()))
     }
 
@@ -156,6 +156,19 @@ impl Place {
         file.write_all(text.as_bytes())?;
         file.commit()
     }
+}
+
+/// `text` without what stands behind `pin-value=`: complaints about a line quote
+/// it, and may end in a log.
+fn without_pins(text: &str) -> String {
+    const ATTRIBUTE: &str = "pin-value=";
+    let mut parts = text.split(ATTRIBUTE);
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part.find(['&', '"', '\'', '`', '\n']).unwrap_or(part.len());
+        out = out + ATTRIBUTE + "…" + &part[end..];
+    }
+    out
 }
 
 fn set_profile(document: &mut DocumentMut, name: &str, provider: &str, customer: &str) {
@@ -219,6 +232,20 @@ mod tests {
         assert!(failure.message.contains("config.toml"), "{}", failure.message);
         assert!(failure.message.contains("providr"), "{}", failure.message);
         assert!(failure.message.contains("line 2"), "{}", failure.message);
+    }
+
+    #[test]
+    fn a_complaint_about_a_line_leaves_its_pin_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place { path: folder.path().join("config.toml"), named: true };
+        let uri = "pkcs11:token=t;object=o?pin-value=8765&module-path=/m";
+        for line in ["customr = 'URI'", "moved = \"URI\"", "customer = \"URI"] {
+            let text = format!("[profiles.a]\n{}\n", line.replace("URI", uri));
+            std::fs::write(&place.path, text).unwrap();
+            let failure = format!("{:?}", place.read().unwrap_err());
+            assert!(!failure.contains("8765"), "{failure}");
+            assert!(failure.contains("line 2"), "{failure}");
+        }
     }
 
     #[test]
