@@ -5,9 +5,12 @@
 //! - an error says what happened, to what, and what to do next;
 //! - with `--json` there is one document, on stdout, or on stderr when the data
 //!   goes to stdout; an error stands in it and nowhere else;
-//! - nothing but this module prints.
-#![expect(clippy::print_stderr, reason = "the one module that prints")]
+//! - nothing but this module prints;
+//! - names of files and tokens may be anybody's: no character gets out that a
+//!   terminal obeys or that hides, but for line feeds and tabs;
+//! - whoever closes stderr does not change how a run ends.
 
+use std::borrow::Cow;
 use std::io::{self, Write as _};
 
 use crate::exit::{Failure, Kind};
@@ -26,11 +29,11 @@ impl Console {
     /// Says how `verb` ended and returns the exit code.
     pub(crate) fn end(self, verb: &str, result: Result<Outcome, Failure>) -> u8 {
         let (text, kind) = match result {
-            Ok(outcome) if self.json => (outcome.json + "\n", outcome.kind),
-            Ok(outcome) => (outcome.text, outcome.kind),
+            Ok(outcome) if self.json => (json_line(&outcome.json), outcome.kind),
+            Ok(outcome) => (visible(&outcome.text).into_owned(), outcome.kind),
             Err(failure) if failure.kind == Kind::BrokenPipe => return Kind::BrokenPipe.code(),
             Err(failure) if self.json => {
-                (report::failure(verb, &failure) + "\n", Some(failure.kind))
+                (json_line(&report::failure(verb, &failure)), Some(failure.kind))
             }
             Err(failure) => {
                 complain(&failure);
@@ -61,13 +64,13 @@ impl Console {
     /// Says something on the way, for instance what a prompt is about.
     pub(crate) fn say(self, text: &str) {
         if !self.quiet {
-            eprintln!("{text}");
+            to_stderr(&format!("{text}\n"));
         }
     }
 
     /// Asks on stderr and reads a line from stdin. `None` at its end.
     pub(crate) fn ask(self, question: &str) -> io::Result<Option<String>> {
-        eprint!("{question} ");
+        to_stderr(&format!("{question} "));
         let mut line = String::new();
         let len = io::stdin().read_line(&mut line)?;
         Ok((len > 0).then(|| line.trim().to_owned()))
@@ -75,10 +78,51 @@ impl Console {
 }
 
 fn complain(failure: &Failure) {
-    eprintln!("error: {}", failure.message);
+    to_stderr(&format!("error: {}\n", failure.message));
     if let Some(hint) = &failure.hint {
-        eprintln!("hint: {hint}");
+        to_stderr(&format!("hint: {hint}\n"));
     }
+}
+
+fn to_stderr(text: &str) {
+    // `eprint!` would panic if nobody reads it.
+    let _ = io::stderr().write_all(visible(text).as_bytes());
+}
+
+/// `text` with `\u{1b}` in place of such characters.
+fn visible(text: &str) -> Cow<'_, str> {
+    escaped(text, |c| c.escape_unicode().to_string())
+}
+
+/// A document with `\u001b` in place of such characters: the same to whoever
+/// parses it, and fit for a terminal.
+fn json_line(document: &str) -> String {
+    let escape = |c: char| {
+        let mut units = [0; 2];
+        let units = c.encode_utf16(&mut units).iter();
+        units.map(|unit| format!("\\u{unit:04x}")).collect::<String>()
+    };
+    escaped(document, escape).into_owned() + "\n"
+}
+
+fn escaped(text: &str, escape: impl Fn(char) -> String) -> Cow<'_, str> {
+    match text.chars().any(is_unsafe) {
+        false => Cow::Borrowed(text),
+        true => Cow::Owned(text.chars().fold(String::new(), |mut out, c| {
+            match is_unsafe(c) {
+                true => out += &escape(c),
+                false => out.push(c),
+            }
+            out
+        })),
+    }
+}
+
+/// What [`twinlock::escape_untrusted`] escapes, but for what makes lines and
+/// columns, and for the backslash, which is escaped where it matters.
+fn is_unsafe(c: char) -> bool {
+    let plain = matches!(c, '\n' | '\t' | '\\' | ' '..='~');
+    !plain && twinlock::escape_untrusted(c.encode_utf8(&mut [0; 4])).to_string() != c.to_string()
 }
 
 /// Says what clap has to say: help, the version, or what is wrong with the
@@ -101,4 +145,24 @@ pub(crate) fn end_of_bad_args(error: &clap::Error) -> u8 {
         Err(Failure::usage(message.trim_start_matches("error: "))
             .hint("`twinlock --help` explains")),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_obeys_is_shown_and_lines_are_kept() {
+        let text = "a\x1b[31m\u{9b}0m \u{202e}b\\c\n\tü ✓\n";
+        assert_eq!(visible(text), "a\\u{1b}[31m\\u{9b}0m \\u{202e}b\\c\n\tü ✓\n");
+    }
+
+    #[test]
+    fn a_document_means_the_same_afterwards() {
+        let text = "\u{9b}\u{202e}\u{e0001}\u{1b}\\ü\"";
+        let document = serde_json::to_string(text).unwrap();
+        let line = json_line(&document);
+        assert!(!line.trim_end().chars().any(is_unsafe), "{line:?}");
+        assert_eq!(serde_json::from_str::<String>(&line).unwrap(), text);
+    }
 }

@@ -23,6 +23,8 @@ pub(crate) fn start(common: &CommonArgs) -> Result<(), Failure> {
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal() && !no_color())
         .with_writer(std::io::stderr)
+        // It would tell stderr that stderr cannot be written to, and panic.
+        .log_internal_errors(false)
         .event_format(Short)
         .init();
     Ok(())
