@@ -83,14 +83,14 @@ impl FileKek {
     /// Reads the KEK from the file that `uri` names.
     ///
     /// # Errors
-    /// When there is no such file, it is not a KEK file, or others than its
-    /// owner can read it.
+    /// When there is no such file, it is not a regular file or not a KEK file,
+    /// or others than its owner can read it.
     pub fn open(uri: &KeyUri) -> Result<Self, HolderError> {
         let path = match (uri.scheme(), uri.file_path()) {
             (Scheme::File, Some(path)) => path,
             _ => return Err(misconfigured(format!("{uri} does not name a file"))),
         };
-        let mut file = File::open(&path).map_err(|error| cannot_read(&path, &error))?;
+        let mut file = open_regular(&path)?;
         refuse_if_others_can_read(&path, &file)?;
         let mut text = Zeroizing::new([0u8; 128]);
         let len = read_up_to(&mut file, &mut *text).map_err(|error| cannot_read(&path, &error))?;
@@ -179,6 +179,15 @@ fn write_new_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = options.open(path)?;
     file.write_all(bytes)?;
     file.sync_all()
+}
+
+fn open_regular(path: &Path) -> Result<File, HolderError> {
+    // Asked before it is opened: to open a pipe waits for its writer.
+    let facts = std::fs::metadata(path).map_err(|error| cannot_read(path, &error))?;
+    if !facts.is_file() {
+        return Err(misconfigured(format!("the key file {} is no regular file", path.display())));
+    }
+    File::open(path).map_err(|error| cannot_read(path, &error))
 }
 
 fn read_up_to(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
@@ -327,6 +336,12 @@ mod tests {
         for (content, mode) in cases {
             let kind = kind_of_opening(folder.path(), &content, mode);
             assert_eq!(kind, HolderErrorKind::Misconfigured, "{content:?}");
+        }
+        for odd in ["/dev/zero".to_owned(), folder.path().display().to_string()] {
+            let uri = KeyUri::parse(&format!("file://{odd}")).unwrap();
+            let error = FileKek::open(&uri).err().unwrap();
+            assert_eq!(error.kind(), HolderErrorKind::Misconfigured);
+            assert!(error.to_string().ends_with("is no regular file"), "{error}");
         }
         let missing = KeyUri::parse(&format!("file://{}/none", folder.path().display())).unwrap();
         assert_eq!(FileKek::open(&missing).err().unwrap().kind(), HolderErrorKind::NotFound);
