@@ -116,5 +116,32 @@ fn not_found(uri: &Pkcs11Uri, present: &[(Slot, TokenFacts)]) -> Pkcs11Error {
 }
 
 fn described(facts: &TokenFacts) -> String {
-    format!("{:?} (serial {}, slot {})", facts.label, facts.serial, facts.slot_id)
+    // Both are the token's words, and may hold anything.
+    format!("{:?} (serial {}, slot {})", facts.label, facts.serial.escape_debug(), facts.slot_id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_token_says_of_itself_is_shown_without_effect() {
+        let token = TokenFacts {
+            label: "a\u{1b}[31m".to_owned(),
+            manufacturer: String::new(),
+            model: String::new(),
+            serial: "1\u{9b}2\u{202e}".to_owned(),
+            slot_id: 0,
+            initialized: true,
+            login_required: true,
+            pin_pad: false,
+            user_pin_set: true,
+            user_pin_count_low: false,
+            user_pin_final_try: false,
+            user_pin_locked: false,
+            vendor: "unknown",
+        };
+        let shown = r#""a\u{1b}[31m" (serial 1\u{9b}2\u{202e}, slot 0)"#;
+        assert_eq!(described(&token), shown);
+    }
 }
