@@ -50,6 +50,8 @@ pub struct KeyFacts {
     pub sign: Option<bool>,
     /// `CKA_DERIVE`
     pub derive: Option<bool>,
+    /// True if its token wants a PIN before it shows private keys.
+    pub(crate) login_required: bool,
 }
 
 /// What kind of key it is.
@@ -82,7 +84,8 @@ impl fmt::Display for KeyKind {
 
 impl KeyFacts {
     /// Why this key cannot be a customer KEK; nothing if it can. With
-    /// `allow_extractable`, keys that can leave the token are good enough.
+    /// `allow_extractable`, keys that can leave the token, or that can be used
+    /// without its PIN, are good enough.
     #[must_use]
     pub fn kek_problem(&self, allow_extractable: bool) -> Option<String> {
         let yes = |fact: Option<bool>| fact == Some(true);
@@ -100,7 +103,15 @@ impl KeyFacts {
         if !allow_extractable && !yes(self.sensitive) {
             return Some("it is not sensitive: the token shows its bytes".to_owned());
         }
+        if !allow_extractable && self.is_public() {
+            return Some("it is public: no PIN is needed to use it, or to put it there".to_owned());
+        }
         None
+    }
+
+    /// True for a key that is no matter of the PIN, on a token that has one.
+    pub(crate) fn is_public(&self) -> bool {
+        self.login_required && self.private == Some(false)
     }
 
     /// Refuses a key that cannot be a customer KEK.
@@ -179,6 +190,7 @@ impl KeyFacts {
             unwrap: None,
             sign: None,
             derive: None,
+            login_required: token.login_required,
         }
     }
 

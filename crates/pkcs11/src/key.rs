@@ -30,8 +30,8 @@ impl Pkcs11Key {
     /// # Errors
     /// When the module, the token, the PIN or the key is not there or not
     /// right: the key must be the only AES-256 key of its name, for encrypting
-    /// and decrypting, sensitive and not extractable (unless
-    /// [`TokenOptions::with_extractable_keys`]).
+    /// and decrypting, sensitive, not extractable, and private where the token
+    /// has a PIN (unless [`TokenOptions::with_extractable_keys`]).
     pub async fn open(uri: &Pkcs11Uri, options: TokenOptions) -> Result<Self, Pkcs11Error> {
         KeyName::of_secret_key(uri)?;
         Self::on(&Token::open(uri, options).await?, uri).await

@@ -52,7 +52,8 @@ impl fmt::Display for KeyName {
     }
 }
 
-/// The one secret key of that name.
+/// The one secret key of that name. Whoever has no PIN can still put public
+/// keys on a token: such a one stands in nobody's way.
 pub(crate) fn find(
     token: &TokenSession,
     name: &KeyName,
@@ -61,8 +62,24 @@ pub(crate) fn find(
     match found.as_slice() {
         [] => Err(not_found(token, name)),
         [handle] => Ok((*handle, read(token, *handle)?)),
-        several => Err(ambiguous(token, name, several)),
+        several => one_private(token, several)?.ok_or_else(|| ambiguous(token, name, several)),
     }
+}
+
+/// The only one of `several` that is not public.
+fn one_private(
+    token: &TokenSession,
+    several: &[ObjectHandle],
+) -> Result<Option<(ObjectHandle, KeyFacts)>, Pkcs11Error> {
+    let mut private = Vec::new();
+    for handle in several {
+        let facts = read(token, *handle)?;
+        if !facts.is_public() {
+            private.push((*handle, facts));
+        }
+    }
+    let only = private.pop().filter(|_| private.is_empty());
+    Ok(only)
 }
 
 /// The handles of every secret key of that name.

@@ -90,8 +90,9 @@ impl TokenOptions {
         self
     }
 
-    /// Accepts keys that can leave the token, or whose bytes it shows. Off
-    /// unless told otherwise: such a key may have copies anywhere.
+    /// Accepts keys that can leave the token, or whose bytes it shows, or that
+    /// are public although the token has a PIN. Off unless told otherwise: such
+    /// a key may have copies anywhere, and a public one may be anybody's.
     #[must_use]
     pub fn with_extractable_keys(mut self) -> Self {
         self.allow_extractable = true;

@@ -1,7 +1,7 @@
 //! Wrapping and unwrapping.
 
 use cryptoki::mechanism::Mechanism;
-use cryptoki::object::{Attribute, KeyType};
+use cryptoki::object::{Attribute, KeyType, ObjectClass};
 use futures_util::future::join_all;
 use twinlock_keys::{
     CustomerKey, HolderAnswer, HolderErrorKind, KeyHolder as _, ShareAlgorithm, WrappedShare,
@@ -234,6 +234,27 @@ fn a_key_whose_bytes_the_token_shows_is_refused_unless_it_is_allowed() {
 }
 
 #[test]
+fn a_key_that_needs_no_pin_is_refused_unless_it_is_allowed() {
+    with_softhsm(|hsm| {
+        plant(hsm, "planted");
+        let error = hsm.open("token=Twinlock;object=planted").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Misconfigured);
+        assert!(error.to_string().contains("public"), "{error}");
+        let uri = hsm.uri("token=Twinlock;object=planted");
+        assert!(block_on(Pkcs11Key::open(&uri, options().with_extractable_keys())).is_ok());
+    });
+}
+
+#[test]
+fn a_planted_twin_does_not_stand_in_the_way() {
+    with_softhsm(|hsm| {
+        let id = hsm.new_kek("archive").facts().id.clone();
+        plant(hsm, "archive");
+        assert_eq!(hsm.open("token=Twinlock;object=archive").unwrap().facts().id, id);
+    });
+}
+
+#[test]
 fn keys_that_cannot_be_keks_are_refused_however_much_is_allowed() {
     with_softhsm(|hsm| {
         create_object(hsm, &[Attribute::Label(b"short".to_vec()), Attribute::ValueLen(16.into())]);
@@ -280,6 +301,23 @@ fn assert_refused(key: &Pkcs11Key, bytes: Vec<u8>, what: &str) {
         panic!("unwrapped: {what}");
     };
     assert_eq!(error.kind(), HolderErrorKind::InvalidCiphertext, "{what}: {error}");
+}
+
+/// A key as somebody without the PIN can make it, who knows its bytes.
+fn plant(hsm: &SoftHsm, label: &str) {
+    let template = [
+        Attribute::Class(ObjectClass::SECRET_KEY),
+        Attribute::KeyType(KeyType::AES),
+        Attribute::Token(true),
+        Attribute::Private(false),
+        Attribute::Sensitive(true),
+        Attribute::Extractable(false),
+        Attribute::Encrypt(true),
+        Attribute::Decrypt(true),
+        Attribute::Label(label.as_bytes().to_vec()),
+        Attribute::Value(vec![7; 32]),
+    ];
+    hsm.raw_session_without_pin(TOKEN).create_object(&template).unwrap();
 }
 
 /// A key that differs from a KEK in `attributes`, made without this crate.

@@ -145,17 +145,22 @@ impl SoftHsm {
 
     /// A session with a token, without this crate.
     pub(crate) fn raw_session(&self, token: &str) -> Session {
+        let session = self.raw_session_without_pin(token);
+        match session.login(UserType::User, Some(&pin(PIN))) {
+            Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => session,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// The same as whoever does not know the PIN gets it.
+    pub(crate) fn raw_session_without_pin(&self, token: &str) -> Session {
         let raw = self.raw();
         let slots = raw.get_slots_with_initialized_token().expect("slots");
         let slot = slots
             .into_iter()
             .find(|slot| raw.get_token_info(*slot).expect("a token").label() == token)
             .expect("the token is there");
-        let session = raw.open_rw_session(slot).expect("a session");
-        match session.login(UserType::User, Some(&pin(PIN))) {
-            Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => session,
-            Err(error) => panic!("{error}"),
-        }
+        raw.open_rw_session(slot).expect("a session")
     }
 }
 
