@@ -33,6 +33,10 @@ const MAX_LEN: usize = 256;
 /// the next. A PIN file holds the PIN and at most one trailing line break.
 /// Tokens that need no login, or have a PIN pad of their own, are not asked
 /// for.
+///
+/// Only 2 and 3 are of one token. All others are tried on every token that is
+/// opened without them, and a wrong PIN costs one of few tries: whoever uses
+/// several tokens gives each URI a `pin-source`.
 #[derive(Clone, Default)]
 pub struct PinSource {
     given: Option<SecretString>,
