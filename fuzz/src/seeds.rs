@@ -107,6 +107,7 @@ fn key_uris() -> Vec<Seed> {
             "pkcs11-with-pin",
             "pkcs11:token=t;object=o;slot-id=3?module-path=/usr/lib/p11.so&pin-value=PIN",
         ),
+        ("pkcs11-slot", "pkcs11:slot-id=3?module-path=/m.so"),
         ("pkcs11-with-source", "pkcs11:token=t;object=o?pin-source=file:/run/pin"),
         ("pkcs11-with-misplaced-pin", "pkcs11:token=t;pin-value=PIN;object=o"),
     ];

@@ -108,7 +108,8 @@ impl Pkcs11Uri {
     pub fn profile_uri(&self) -> String {
         let mut text = self.key_uri().as_str().to_owned();
         if let Some(slot) = self.slot_id {
-            text.push_str(&format!(";slot-id={slot}"));
+            let separator = if text.ends_with(':') { "" } else { ";" };
+            text.push_str(&format!("{separator}slot-id={slot}"));
         }
         let query = [("module-path", &self.module_path), ("pin-source", &self.pin_source)];
         let mut separator = '?';

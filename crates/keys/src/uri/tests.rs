@@ -120,6 +120,13 @@ fn query_attributes_are_read() {
 }
 
 #[test]
+fn a_profile_keeps_a_slot_that_stands_alone() {
+    let uri = Pkcs11Uri::parse_any("pkcs11:slot-id=3?module-path=/m.so").unwrap();
+    assert_eq!(uri.profile_uri(), "pkcs11:slot-id=3?module-path=/m.so");
+    assert_eq!(Pkcs11Uri::parse_any(&uri.profile_uri()), Ok(uri));
+}
+
+#[test]
 fn length_is_bounded() {
     let path = |len: usize| format!("file:///{}", "a".repeat(len - "file:///".len()));
     assert!(KeyUri::parse(&path(1024)).is_ok());
