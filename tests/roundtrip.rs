@@ -11,6 +11,7 @@ use twinlock::{Backend, Decryptor, Encryptor, read_header};
 
 use crate::entry_points::{ENTRY_POINTS, Outcome, Released, now};
 use crate::people::{People, context};
+use crate::support::pages::Pages;
 
 /// The plaintext of a full segment of 4 KiB.
 const FULL: usize = 4064;
@@ -36,11 +37,13 @@ fn every_length_at_a_segments_edge_comes_back_through_every_way() {
 #[test]
 fn the_length_of_an_envelope_is_known_before() {
     let people = People::new();
-    for len in [0, 1, FULL, FULL + 1, 3 * FULL] {
-        let encryptor = encryptor(&people, Backend::default());
-        let expected = encryptor.envelope_len(len as u64);
-        let envelope = encryptor.encrypt_slice(&plaintext(len)).unwrap();
-        assert_eq!(expected, Some(envelope.len() as u64));
+    for len in [0, 1, FULL - 1, FULL, FULL + 1, 3 * FULL] {
+        for (way, encrypt) in WAYS_IN {
+            let encryptor = encryptor(&people, Backend::default());
+            let expected = encryptor.envelope_len(len as u64);
+            let envelope = encrypt(encryptor, &plaintext(len));
+            assert_eq!(Some(envelope.len() as u64), expected, "{len} bytes, {way}");
+        }
     }
     assert_eq!(encryptor(&people, Backend::default()).envelope_len(u64::MAX), None);
 }
@@ -285,41 +288,4 @@ fn take(from: &mut impl Read, len: usize) -> Vec<u8> {
 /// No two segments are alike.
 fn plaintext(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i % 251).to_le_bytes()[0]).collect()
-}
-
-/// Pages of 4 KiB, each with its number: a plaintext of any length that is
-/// nowhere kept.
-struct Pages {
-    next: u64,
-    left: u64,
-    block: Vec<u8>,
-    used: usize,
-}
-
-impl Pages {
-    fn up_to(len: u64) -> Self {
-        Self { next: 0, left: len, block: vec![0; 1 << 16], used: 1 << 16 }
-    }
-
-    fn refill(&mut self) {
-        for page in self.block.chunks_exact_mut(4096) {
-            page[..8].copy_from_slice(&self.next.to_le_bytes());
-            self.next += 1;
-        }
-        self.used = 0;
-    }
-}
-
-impl Read for Pages {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        if self.used == self.block.len() {
-            self.refill();
-        }
-        let left = usize::try_from(self.left).unwrap_or(usize::MAX);
-        let len = buffer.len().min(self.block.len() - self.used).min(left);
-        buffer[..len].copy_from_slice(&self.block[self.used..][..len]);
-        self.used += len;
-        self.left -= len as u64;
-        Ok(len)
-    }
 }

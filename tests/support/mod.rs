@@ -3,4 +3,5 @@
 pub(crate) mod http;
 pub(crate) mod kms_proxy;
 pub(crate) mod moto;
+pub(crate) mod pages;
 pub(crate) mod softhsm;

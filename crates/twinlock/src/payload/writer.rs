@@ -3,6 +3,7 @@
 use std::io::{self, Read, Write};
 
 use twinlock_floe::SealKey;
+use zeroize::Zeroizing;
 
 use super::seal::SegmentSealer;
 
@@ -45,17 +46,32 @@ impl<W: Write> EncryptWriter<W> {
     pub fn read_from(&mut self, input: &mut impl Read) -> io::Result<u64> {
         let mut total = 0;
         loop {
-            let room = self.room()?;
-            match input.read(room) {
-                Ok(0) => return Ok(total),
-                Ok(len) => {
+            let len = match self.is_full()? {
+                true => self.read_beyond(input)?,
+                false => {
+                    let len = read(input, self.room()?)?;
                     self.fill(len);
-                    total += len as u64;
+                    len
                 }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+            };
+            if len == 0 {
+                return Ok(total);
             }
+            total += len as u64;
         }
+    }
+
+    /// Takes the byte behind a full segment: without one, that segment is the
+    /// last, and an empty one behind it would be a waste.
+    fn read_beyond(&mut self, input: &mut impl Read) -> io::Result<usize> {
+        let mut next = Zeroizing::new([0; 1]);
+        let len = read(input, next.as_mut_slice())?;
+        self.write_all(&next[..len])?;
+        Ok(len)
+    }
+
+    fn is_full(&self) -> io::Result<bool> {
+        Ok(self.sealer.as_ref().ok_or_else(failed_before)?.is_full())
     }
 
     /// Where more plaintext goes; never empty. A full segment is written only
@@ -87,6 +103,16 @@ impl<W: Write> Write for EncryptWriter<W> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.output.flush()
+    }
+}
+
+/// Reads once, however often that is interrupted.
+fn read(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match input.read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
     }
 }
 
