@@ -229,7 +229,7 @@ impl Decryptor {
             )
             .await;
             match opened {
-                Ok(dek) => return Ok(Secret::copy_of(&dek)),
+                Ok(dek) => return Ok(dek),
                 Err(failure) => failures.push(attempt.failed(failure)),
             }
         }

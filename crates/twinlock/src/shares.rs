@@ -8,7 +8,6 @@ use twinlock_keys::{
     CustomerKey, HolderError, KeyHolder, ProviderKey, Secret, Share, ShareAlgorithm, WrapContext,
     WrappedShare,
 };
-use zeroize::Zeroizing;
 
 use crate::encrypt::PrepareError;
 use crate::random;
@@ -128,7 +127,7 @@ pub(crate) async fn open_keyslot(
     customer: &dyn KeyHolder,
     envelope_id: &EnvelopeId,
     context: &EncryptionContext,
-) -> Result<Zeroizing<[u8; 32]>, KeyslotFailure> {
+) -> Result<Secret<32>, KeyslotFailure> {
     let pair = keyslot.pair();
     let (provider_share, customer_share) = join(
         unwrap_share(pair, Side::Provider, provider, context),
@@ -138,8 +137,8 @@ pub(crate) async fn open_keyslot(
     match (provider_share, customer_share) {
         (Ok(provider), Ok(customer)) => {
             let kek = schedule::kek(provider.expose(), customer.expose(), envelope_id, pair);
-            schedule::unwrap_dek(&kek, envelope_id, keyslot.wrapped_dek())
-                .map_err(|_| KeyslotFailure::WrappedDek)
+            let dek = schedule::unwrap_dek(&kek, envelope_id, keyslot.wrapped_dek());
+            dek.map(|dek| Secret::copy_of(&dek)).map_err(|_| KeyslotFailure::WrappedDek)
         }
         (provider, customer) => {
             Err(KeyslotFailure::Shares { provider: provider.err(), customer: customer.err() })
