@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod aws_kms;
+mod cli;
 mod entry_points;
 mod guards;
 mod holders;

@@ -18,6 +18,7 @@ use twinlock::Backend;
 
 pub(crate) use keys::Keys;
 pub(crate) use text::Vector;
+pub(crate) use writer::plaintext;
 
 use crate::entry_points::{ENTRY_POINTS, Outcome, Released};
 

@@ -22,8 +22,20 @@ impl Keys {
     }
 
     /// Where a KEK lies here, of `provider.kek` and `customer.kek`.
-    pub(crate) fn uri(&self, name: &str) -> KeyUri {
+    fn uri(&self, name: &str) -> KeyUri {
         KeyUri::parse(&format!("file://{}/{name}", self.folder.path().display())).unwrap()
+    }
+
+    /// A configuration of the program with them.
+    pub(crate) fn profile(&self) -> String {
+        let [provider, customer] = ["provider.kek", "customer.kek"].map(|name| self.uri(name));
+        let moved =
+            |from, to| format!("[[profiles.default.moved]]\nfrom = \"{from}\"\nto = \"{to}\"\n");
+        format!(
+            "profile = \"default\"\n[profiles.default]\nprovider = \"{provider}\"\ncustomer = \"{customer}\"\n{}{}",
+            moved(URIS[0], &provider),
+            moved(URIS[1], &customer)
+        )
     }
 
     pub(super) fn decryptor(&self, vector: &Vector) -> Decryptor {

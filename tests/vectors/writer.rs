@@ -39,7 +39,7 @@ pub(super) fn kek_files() -> impl Iterator<Item = (String, String)> {
 
 /// Byte `i` of every vector's plaintext is `i mod 251`: a prime, so that no two
 /// segments are alike.
-pub(super) fn plaintext(len: usize) -> Vec<u8> {
+pub(crate) fn plaintext(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i % 251).to_le_bytes()[0]).collect()
 }
 

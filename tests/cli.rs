@@ -1,0 +1,10 @@
+//! The program `twinlock` from end to end.
+
+mod config;
+mod files;
+mod hostile;
+mod large;
+mod pipes;
+mod reports;
+mod signals;
+mod tokens;

@@ -1,0 +1,244 @@
+//! Real holders: SoftHSM and a KMS.
+
+use std::fs;
+use std::net::TcpListener;
+
+use serde_json::json;
+
+use crate::support::cli::{Dir, Ended};
+use crate::support::kms_proxy::{Fault, KmsProxy};
+use crate::support::moto::moto;
+use crate::support::softhsm::{PIN, SoftHsm, write_private};
+
+const REGION: &str = "eu-central-1";
+
+#[test]
+fn init_makes_what_is_missing_and_a_second_one_loses_nothing() {
+    let hsm = SoftHsm::new();
+    let dir = Rig::bare(&hsm);
+    let init = ["init", "--dev-provider", "--softhsm"];
+    let first = dir.run(["--json"].into_iter().chain(init)).ok().json();
+    assert!(!first["created"].as_array().unwrap().is_empty(), "{first}");
+    dir.write("a", "secret");
+    dir.run(["encrypt", "a"]).ok();
+
+    let config = dir.home().join(".config/twinlock/config.toml");
+    let before = fs::read(&config).unwrap();
+    assert!(dir.run(init).with(1).stderr.contains("--force"));
+    assert_eq!(fs::read(&config).unwrap(), before);
+    // A token is never made anew over one that has keys.
+    let ended = dir.run(init.into_iter().chain(["--force"])).with(1);
+    assert!(ended.stderr.contains("use what there is"), "{}", ended.stderr);
+    assert_eq!(dir.run(["decrypt", "a.twl", "-o", "-"]).ok().stdout, b"secret");
+    assert_no_secret_is_readable(&dir);
+}
+
+#[test]
+fn init_asks_nothing_where_nobody_can_answer() {
+    let dir = Dir::new();
+    let ended = dir.run(["init"]).with(2);
+    assert!(ended.stderr.contains("--provider"), "{}", ended.stderr);
+    assert!(!dir.home().join(".config/twinlock/config.toml").exists());
+}
+
+#[test]
+fn a_token_and_a_kms_open_together_and_prove_it() {
+    let rig = Rig::new();
+    let dir = &rig.dir;
+    dir.write("a", "secret");
+    dir.run(["encrypt", "a", "--context", "object=a"]).ok();
+    assert_eq!(
+        dir.run(["decrypt", "a.twl", "-o", "-", "--context", "object=a"]).ok().stdout,
+        b"secret"
+    );
+    dir.run(["verify", "a.twl", "--any-context"]).ok();
+    dir.run(["keys", "check"]).ok();
+
+    let proof = dir.run(["--json", "prove", "a.twl"]).ok().json();
+    assert_eq!(proof["proves"], true, "{proof}");
+    let opened: Vec<_> =
+        proof["attempts"].as_array().unwrap().iter().map(|a| &a["opened"]).collect();
+    assert_eq!(opened, [false, false, true]);
+    let call = |attempt: usize, call: usize| &proof["attempts"][attempt]["calls"][call];
+    assert_eq!(call(0, 1)["code"], "InvalidCiphertextException");
+    assert!(call(0, 0)["request_id"].is_string(), "{proof}");
+    assert!(call(1, 0)["code"].as_str().unwrap().starts_with("CKR_"), "{proof}");
+    assert!(dir.run(["prove", "a.twl"]).ok().text().contains("Neither key alone"));
+}
+
+#[test]
+fn proof_of_keys_in_files_is_none() {
+    let dir = Dir::with_keys();
+    dir.write("a", "secret");
+    dir.run(["encrypt", "a"]).ok();
+    let proof = dir.run(["--json", "prove", "a.twl"]).ok().json();
+    assert_eq!(proof["proves"], false);
+    assert!(dir.run(["prove", "a.twl"]).ok().text().contains("proves nothing"));
+}
+
+#[test]
+fn a_holder_that_cannot_be_asked_proves_nothing() {
+    let rig = Rig::new();
+    rig.dir.write("a", "secret");
+    rig.dir.run(["encrypt", "a"]).ok();
+    rig.proxy.inject("Decrypt", Fault::refuse("AccessDeniedException"));
+    let ended = rig.dir.run(["--json", "prove", "a.twl"]).with(1);
+    assert_eq!(ended.json()["proves"], false);
+}
+
+#[test]
+fn what_a_holder_says_decides_the_exit_code() {
+    for (fault, code, kind) in [
+        ("AccessDeniedException", 4, "denied"),
+        ("DisabledException", 4, "key-disabled"),
+        ("NotFoundException", 4, "key-not-found"),
+        ("KMSInternalException", 5, "unavailable"),
+        ("InvalidCiphertextException", 3, "tampered"),
+    ] {
+        let rig = Rig::new();
+        rig.dir.write("a", "secret");
+        rig.dir.run(["encrypt", "a"]).ok();
+        rig.proxy.inject("Decrypt", Fault::refuse(fault));
+        let ended = rig.dir.run(["--json", "decrypt", "a.twl", "-o", "b"]).with(code);
+        assert_eq!(ended.json()["error"]["kind"], kind, "{fault}");
+        assert_eq!(rig.dir.names(), ["a", "a.twl"]);
+    }
+}
+
+#[test]
+fn a_kms_that_is_gone_is_worth_a_retry() {
+    let mut rig = Rig::new();
+    rig.dir.write("a", "secret");
+    rig.dir.run(["encrypt", "a"]).ok();
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    rig.set_endpoint(&format!("http://{nobody}"));
+    let ended = rig.dir.run(["decrypt", "a.twl", "-o", "b"]).with(5);
+    assert!(ended.stderr.contains("aws-kms://"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_token_that_is_not_there_or_does_not_let_us_in_is_4() {
+    let mut rig = Rig::new();
+    rig.dir.write("a", "secret");
+    rig.dir.run(["encrypt", "a"]).ok();
+    write_private(&rig.hsm.folder().join("pin"), "wrong-one");
+    let ended = rig.dir.run(["decrypt", "a.twl", "-o", "b"]).with(4);
+    assert!(!ended.stderr.contains("wrong-one"), "{}", ended.stderr);
+    let elsewhere = SoftHsm::new();
+    elsewhere.variables().into_iter().for_each(|(name, value)| rig.dir.set(name, value));
+    rig.dir.run(["decrypt", "a.twl", "-o", "b"]).with(4);
+}
+
+#[test]
+fn a_pin_is_never_said() {
+    let mut rig = Rig::new();
+    rig.dir.write("a", "secret");
+    let mut said = String::new();
+    for pin_by_variable in [false, true] {
+        if pin_by_variable {
+            rig.dir.set("TWINLOCK_PIN", PIN);
+        }
+        for verb in [
+            &["encrypt", "a", "--force"][..],
+            &["decrypt", "a.twl", "-o", "b", "--force"],
+            &["inspect", "a.twl"],
+            &["prove", "a.twl"],
+            &["keys", "list"],
+            &["keys", "check"],
+        ] {
+            for more in [&["-vv"][..], &["-vvv"], &["--json"]] {
+                let ended = rig.dir.run(verb.iter().chain(more).copied()).ok();
+                said += &(ended.text() + &ended.stderr);
+            }
+        }
+    }
+    assert!(!said.contains(PIN));
+    assert!(!String::from_utf8_lossy(&rig.dir.read("a.twl")).contains(PIN));
+}
+
+#[test]
+fn a_header_has_neither_modules_nor_pin_files() {
+    let rig = Rig::new();
+    rig.dir.write("a", "secret");
+    rig.dir.run(["encrypt", "a"]).ok();
+    let header = String::from_utf8_lossy(&rig.dir.read("a.twl")).into_owned();
+    assert!(header.contains("pkcs11:token=tests;object=kek"));
+    for local in ["module-path", "pin-source", "softhsm", "127.0.0.1"] {
+        assert!(!header.contains(local), "{local}");
+    }
+}
+
+#[test]
+fn keys_are_created_listed_and_checked() {
+    let rig = Rig::new();
+    let uri = rig.uri("second");
+    rig.dir.run(["keys", "create", &uri]).ok();
+    let again = rig.dir.run(["keys", "create", &uri]);
+    assert_ne!(again.code, Some(0), "a key of that name exists");
+    let list = rig.dir.run(["--json", "keys", "list"]).ok().json();
+    let keys = list["tokens"][0]["keys"].as_array().unwrap();
+    let labels: Vec<_> = keys.iter().map(|key| key["label"].as_str().unwrap()).collect();
+    assert_eq!(labels.len(), 2, "{list}");
+    assert!(keys.iter().all(|key| key["sensitive"] == true && key["extractable"] == false));
+    rig.dir.run(["keys", "check", &uri]).ok();
+    rig.dir.run(["keys", "check", &rig.uri("third")]).with(4);
+}
+
+/// A folder with a token's key and a KMS's key in its profile.
+struct Rig {
+    dir: Dir,
+    hsm: SoftHsm,
+    proxy: KmsProxy,
+    provider: String,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let hsm = SoftHsm::with_token();
+        let mut dir = Self::bare(&hsm);
+        let credentials = dir.home().join("credentials");
+        write_private(
+            &credentials,
+            "[default]\naws_access_key_id = A\naws_secret_access_key = s\n",
+        );
+        dir.set("AWS_SHARED_CREDENTIALS_FILE", credentials);
+        let proxy = KmsProxy::before(moto().address);
+        let provider = format!("aws-kms://{}", moto().create_key(REGION, &json!({})));
+        let mut rig = Self { dir, hsm, proxy, provider };
+        rig.set_endpoint(&rig.proxy.url());
+        let created: Ended = rig.dir.run(["keys", "create", &rig.uri("kek")]);
+        created.ok();
+        rig
+    }
+
+    /// The program finds the module's tokens, and no profile.
+    fn bare(hsm: &SoftHsm) -> Dir {
+        let mut dir = Dir::new();
+        hsm.variables().into_iter().for_each(|(name, value)| dir.set(name, value));
+        dir
+    }
+
+    fn uri(&self, label: &str) -> String {
+        crate::support::softhsm::uri_in(self.hsm.folder(), label)
+    }
+
+    fn set_endpoint(&mut self, url: &str) {
+        self.dir.write_config(&format!(
+            "profile = \"default\"\n[profiles.default]\nprovider = \"{}\"\ncustomer = \"{}\"\n\
+             [profiles.default.aws]\nendpoint = \"{url}\"\n",
+            self.provider,
+            self.uri("kek"),
+        ));
+    }
+}
+
+/// Files with keys and PINs are their owner's alone.
+fn assert_no_secret_is_readable(dir: &Dir) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = dir.home().join(".config/twinlock");
+    for entry in fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        let mode = entry.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{}: {mode:o}", entry.path().display());
+    }
+}
