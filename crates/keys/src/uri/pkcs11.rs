@@ -38,6 +38,10 @@ pub struct Pkcs11Uri {
     pin_value: Option<Zeroizing<String>>,
 }
 
+/// Longest URI that is read from a profile or a command line, in bytes behind
+/// `pkcs11:`.
+const MAX_REST_LEN: usize = 4096;
+
 impl Pkcs11Uri {
     /// Reads a URI that names one key: by `token` (or `serial`) and by
     /// `object` or `id`.
@@ -65,7 +69,7 @@ impl Pkcs11Uri {
     /// As [`Pkcs11Uri::parse`], but nothing is required.
     pub fn parse_any(text: &str) -> Result<Self, KeyUriError> {
         let rest = text.strip_prefix(Scheme::Pkcs11.prefix()).ok_or(KeyUriError::UnknownScheme)?;
-        if rest.len() > 4096 {
+        if rest.len() > MAX_REST_LEN {
             return Err(KeyUriError::TooLong { len: text.len() });
         }
         let (path, query) = match rest.split_once('?') {
@@ -79,7 +83,13 @@ impl Pkcs11Uri {
         for (name, value) in attributes(query.unwrap_or_default(), '&')? {
             uri.set_query_attribute(&name, value)?;
         }
-        Ok(uri)
+        // Escaping can make it longer than it came, and it must be readable again.
+        match uri.profile_uri().len() {
+            len if len > Scheme::Pkcs11.prefix().len() + MAX_REST_LEN => {
+                Err(KeyUriError::TooLong { len })
+            }
+            _ => Ok(uri),
+        }
     }
 
     /// The key with the label `object` on the token with the label `token`.

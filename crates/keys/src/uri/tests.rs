@@ -127,6 +127,14 @@ fn a_profile_keeps_a_slot_that_stands_alone() {
 }
 
 #[test]
+fn what_is_too_long_once_it_is_escaped_is_refused() {
+    let uri = |slashes: usize| format!("pkcs11:token={}", "/".repeat(slashes));
+    assert!(Pkcs11Uri::parse_any(&uri(1300)).is_ok());
+    let refused = Pkcs11Uri::parse_any(&uri(1400));
+    assert_eq!(refused, Err(KeyUriError::TooLong { len: "pkcs11:token=".len() + 3 * 1400 }));
+}
+
+#[test]
 fn length_is_bounded() {
     let path = |len: usize| format!("file:///{}", "a".repeat(len - "file:///".len()));
     assert!(KeyUri::parse(&path(1024)).is_ok());
