@@ -107,8 +107,10 @@ fn seventeen_keyslots_are_one_too_many() {
         (1..count).fold(first, |builder, _| builder.keyslot(people.provider(), people.customer()))
     };
     now(of(16).prepare()).unwrap();
+    let asked = people.cloud.wrap_calls();
     let error = refused(of(17));
     assert!(matches!(error, PrepareError::Header(InvalidHeader::KeyslotCount(17))), "{error}");
+    assert_eq!(people.cloud.wrap_calls(), asked, "nobody was asked in vain");
 }
 
 #[test]

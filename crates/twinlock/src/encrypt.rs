@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 
 use futures_util::future::try_join_all;
 use twinlock_floe::{Backend, BackendError, Header as FloeHeader, SealKey, SegmentLen};
-use twinlock_format::limits::{MAX_SEGMENT_LEN, MIN_SEGMENT_LEN, PAYLOAD_AAD_LEN};
+use twinlock_format::limits::{MAX_KEYSLOTS, MAX_SEGMENT_LEN, MIN_SEGMENT_LEN, PAYLOAD_AAD_LEN};
 use twinlock_format::{
     EncryptionContext, EnvelopeId, Header, HeaderTooLarge, InvalidHeader, InvalidShareSlot,
     Keyslot, Padding, schedule,
@@ -195,6 +195,9 @@ impl EncryptorBuilder {
     pub async fn prepare(self) -> Result<Encryptor, PrepareError> {
         let segment_len = checked_segment_len(self.segment_len.unwrap_or(DEFAULT_SEGMENT_LEN))?;
         let backend = chosen_backend(self.backend)?;
+        if self.keyslots.len() > MAX_KEYSLOTS {
+            return Err(InvalidHeader::KeyslotCount(self.keyslots.len()).into());
+        }
         for (provider, customer) in &self.keyslots {
             check_uris(provider.holder().uri(), customer.holder().uri())?;
         }
