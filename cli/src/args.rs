@@ -231,7 +231,7 @@ pub(crate) struct VerifyArgs {
 /// own and the other's, and every KEK that can be computed from what was
 /// obtained is tried on the wrapped DEK. With --json it prints the evidence,
 /// with the holders' own answers (request ids, CKR codes), as a document to be
-/// filed.
+/// filed. It reads the header alone, and tries one keyslot.
 ///
 /// Exits with 1 when any outcome is not the expected one.
 #[derive(Debug, ClapArgs)]
@@ -375,11 +375,11 @@ Exit codes:
   0    done
   1    failed, or `prove` saw an unexpected outcome
   2    usage, wrong setting, not a Twinlock file
-  3    tampered with, cut short, not authentic, another encryption context
-  4    denied, no such key, or no keyslot of the file names the keys given
+  3    tampered with, cut short, another encryption context
+  4    denied, no such key, or no keyslot of the file fits
   5    a holder is busy or unreachable: worth a retry
   6    a part of a batch failed
-  130  interrupted
+  129, 130, 143  hung up, interrupted, terminated
 
 Flags go before TWINLOCK_* variables, those before the profile in the
 configuration file. docs/cli.md has all of them.";
@@ -387,31 +387,44 @@ configuration file. docs/cli.md has all of them.";
 const ENCRYPT_EXAMPLES: &str = "\
 Examples:
   twinlock encrypt backup.tar --context object=backup.tar
-  tar c data | twinlock encrypt - --context object=data.tar | aws s3 cp - s3://bucket/data.tar.twl
-  tar c data | twinlock encrypt - | rclone rcat remote:data.tar.twl
-  twinlock encrypt report.pdf -o /mnt/share/report.pdf.twl --force
-  twinlock encrypt report.pdf --keyslot 'aws-kms://<ARN>,pkcs11:token=recovery;object=kek'
 
-In a pipeline use `set -o pipefail`: an upload that ends early leaves an object
-that does not open, and the exit code is what tells.";
+  set -o pipefail
+  tar c data | twinlock encrypt - --context object=data.tar \\
+    | aws s3 cp - s3://bucket/data.tar.twl
+  tar c data | twinlock encrypt - --context object=data.tar \\
+    | rclone rcat remote:data.tar.twl
+
+  twinlock encrypt report.pdf -o /mnt/share/report.pdf.twl --force
+  twinlock encrypt report.pdf --keyslot \\
+    'aws-kms://<key ARN>,pkcs11:token=recovery;object=kek'
+
+In a pipeline only exit codes tell that something went wrong: an upload
+that ends early leaves an object that does not open, and a command that
+dies while it writes to `encrypt -` leaves a short file that does.";
 
 const DECRYPT_EXAMPLES: &str = "\
 Examples:
   twinlock decrypt backup.tar.twl --context object=backup.tar
   twinlock decrypt video.twl --range 1048576..2097152 -o frame.bin
-  set -o pipefail; aws s3 cp s3://bucket/data.tar.twl - | twinlock decrypt - | tar x
-  set -o pipefail; rclone cat remote:data.tar.twl | twinlock decrypt - -o data.tar";
+
+  set -o pipefail
+  aws s3 cp s3://bucket/data.tar.twl - \\
+    | twinlock decrypt - --context object=data.tar | tar x
+  rclone cat remote:data.tar.twl \\
+    | twinlock decrypt - --context object=data.tar -o data.tar";
 
 const INSPECT_EXAMPLES: &str = "\
 Examples:
   twinlock inspect backup.tar.twl
-  aws s3 cp s3://bucket/backup.tar.twl - | head -c 66000 | twinlock inspect -
-  twinlock inspect --json backup.tar.twl | jq .keyslots";
+  twinlock inspect --json backup.tar.twl | jq .keyslots
+  aws s3 cp s3://bucket/backup.tar.twl - | head -c 66000 \\
+    | twinlock inspect -";
 
 const VERIFY_EXAMPLES: &str = "\
 Examples:
   twinlock verify backup.tar.twl --context object=backup.tar
-  aws s3 cp s3://bucket/backup.tar.twl - | twinlock verify - --any-context";
+  aws s3 cp s3://bucket/backup.tar.twl - \\
+    | twinlock verify - --any-context";
 
 const PROVE_EXAMPLES: &str = "\
 Examples:
@@ -420,27 +433,33 @@ Examples:
 
 const KEYS_CREATE_EXAMPLES: &str = "\
 Examples:
-  twinlock keys create 'pkcs11:token=prod;object=archive?module-path=/usr/lib/libyourhsm.so'
+  twinlock keys create \\
+    'pkcs11:token=prod;object=kek?module-path=/usr/lib/libyourhsm.so'
   twinlock keys create aws-kms://alias/archive
   twinlock keys create file:///home/me/dev.kek";
 
 const KEYS_LIST_EXAMPLES: &str = "\
 Examples:
-  twinlock keys list 'pkcs11:?module-path=/usr/lib/softhsm/libsofthsm2.so'
-  twinlock keys list 'pkcs11:token=prod?module-path=/usr/lib/libyourhsm.so'";
+  twinlock keys list 'pkcs11:?module-path=/usr/lib/libyourhsm.so'
+  twinlock keys list \\
+    'pkcs11:token=prod?module-path=/usr/lib/libyourhsm.so'";
 
 const KEYS_CHECK_EXAMPLES: &str = "\
 Examples:
   twinlock keys check
-  twinlock keys check 'pkcs11:token=prod;object=archive?module-path=/usr/lib/libyourhsm.so'
-  twinlock keys check aws-kms://alias/archive";
+  twinlock keys check aws-kms://alias/archive
+  twinlock keys check \\
+    'pkcs11:token=prod;object=kek?module-path=/usr/lib/libyourhsm.so'";
 
 const INIT_EXAMPLES: &str = "\
 Examples:
   twinlock init
   twinlock init --dev-provider --softhsm
-  twinlock init --profile archive --provider aws-kms://alias/archive \\
-    --customer 'pkcs11:token=prod;object=kek?module-path=/usr/lib/libyourhsm.so&pin-source=file:/run/pin'";
+
+  hsm='module-path=/usr/lib/libyourhsm.so&pin-source=file:/run/pin'
+  twinlock init --profile archive \\
+    --provider aws-kms://alias/archive \\
+    --customer \"pkcs11:token=prod;object=kek?$hsm\"";
 
 #[cfg(test)]
 mod tests {
@@ -451,5 +470,26 @@ mod tests {
     #[test]
     fn the_definitions_fit_together() {
         Args::command().debug_assert();
+    }
+
+    /// In 80 columns, which a manual page indents by 7: what is longer is
+    /// broken, and no command that somebody can paste.
+    #[test]
+    fn examples_fit_a_terminal() {
+        let texts = [
+            AFTER_HELP,
+            ENCRYPT_EXAMPLES,
+            DECRYPT_EXAMPLES,
+            INSPECT_EXAMPLES,
+            VERIFY_EXAMPLES,
+            PROVE_EXAMPLES,
+            KEYS_CREATE_EXAMPLES,
+            KEYS_LIST_EXAMPLES,
+            KEYS_CHECK_EXAMPLES,
+            INIT_EXAMPLES,
+        ];
+        for line in texts.iter().flat_map(|text| text.lines()) {
+            assert!(line.len() <= 72, "{line}");
+        }
     }
 }

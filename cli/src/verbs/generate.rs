@@ -25,7 +25,8 @@ pub(crate) fn completions(args: &CompletionsArgs) -> Result<Outcome, Failure> {
 }
 
 pub(crate) fn man(args: &ManArgs) -> Result<Outcome, Failure> {
-    let mut command = Args::command();
+    // There is no page for `twinlock help`.
+    let mut command = Args::command().disable_help_subcommand(true);
     command.build();
     let Some(folder) = &args.dir else {
         return printed("man", page(&command)?);
@@ -44,7 +45,14 @@ fn printed(verb: &str, text: Vec<u8>) -> Result<Outcome, Failure> {
 fn page(command: &Command) -> io::Result<Vec<u8>> {
     let mut page = Vec::new();
     clap_mangen::Man::new(command.clone()).render(&mut page)?;
-    Ok(page)
+    Ok(with_examples_as_they_are(page))
+}
+
+/// The last section has lines that somebody pastes into a shell: `.nf` keeps
+/// troff from filling and hyphenating them.
+fn with_examples_as_they_are(page: Vec<u8>) -> Vec<u8> {
+    let page = String::from_utf8(page).expect("made of the UTF-8 of the definitions");
+    page.replacen("\n.SH EXTRA\n", "\n.SH NOTES\n.nf\n", 1).into_bytes()
 }
 
 /// The page of `command` and, named `twinlock-keys-list.1` and so on, of those
