@@ -201,6 +201,7 @@ impl From<PayloadError> for Failure {
             Kind::Truncated => {
                 failure.hint("fetch the file again: its transfer may have broken off")
             }
+            Kind::Tampered => failure.hint(ANOTHER_COPY),
             _ => failure,
         }
     }
@@ -265,11 +266,14 @@ impl From<OpenError> for Failure {
             }
             _ => match failure.kind {
                 Kind::Unavailable | Kind::TimedOut => failure.hint("try again later"),
+                Kind::Tampered => failure.hint(ANOTHER_COPY),
                 _ => failure,
             },
         }
     }
 }
+
+const ANOTHER_COPY: &str = "fetch the file again, or use another copy of it";
 
 fn kind_of_open_error(error: &OpenError) -> Kind {
     match error {

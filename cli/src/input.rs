@@ -100,13 +100,22 @@ fn refuse_irregular(path: &Path, kind: FileType) -> Result<(), Failure> {
     if kind.is_file() {
         return Ok(());
     }
-    let path = path.display();
+    let name = path.display();
     match kind.is_dir() {
-        true => Err(Failure::usage(format!("{path} is a folder; give one file")).hint(format!(
-            "pack it on the way: tar c {path} | twinlock encrypt - -o {path}.tar.twl"
+        true => Err(Failure::usage(format!("{name} is a folder; give one file")).hint(format!(
+            "pack it on the way: tar c {name} | twinlock encrypt - -o {}.tar.twl",
+            packed_name(path).display()
         ))),
-        false => Err(Failure::usage(format!("{path} is no regular file"))
-            .hint(format!("to read it anyway, use a pipe: twinlock … - < {path}"))),
+        false => Err(Failure::usage(format!("{name} is no regular file"))
+            .hint(format!("to read it anyway, use a pipe: twinlock … - < {name}"))),
+    }
+}
+
+/// What to call a folder's archive: `.` and `/` have no name of their own.
+fn packed_name(folder: &Path) -> PathBuf {
+    match folder.file_name() {
+        Some(name) => folder.with_file_name(name),
+        None => PathBuf::from("folder"),
     }
 }
 
@@ -154,6 +163,15 @@ mod tests {
     fn names_without_the_suffix_or_with_nothing_else_have_no_other_name() {
         for name in ["foo", "foo.TWL", "foo.twl.gz", ".twl", "a/.twl", "/", "..", "footwl"] {
             assert_eq!(without_suffix(Path::new(name)), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_folder_s_archive_has_a_name() {
+        for (folder, name) in
+            [("data", "data"), ("a/data/", "a/data"), (".", "folder"), ("..", "folder")]
+        {
+            assert_eq!(packed_name(Path::new(folder)), Path::new(name), "{folder}");
         }
     }
 

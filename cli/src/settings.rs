@@ -56,7 +56,7 @@ impl KeySpec {
         if text.starts_with("pkcs11:") {
             return Ok(Self::Pkcs11(Box::new(Pkcs11Uri::parse(text)?)));
         }
-        let uri = KeyUri::parse(text)?;
+        let uri = KeyUri::parse(text).map_err(|error| with_scheme(text, error.into()))?;
         match uri.scheme() {
             Scheme::AwsKms => Ok(Self::AwsKms(uri)),
             Scheme::File => Ok(Self::File(uri)),
@@ -72,7 +72,8 @@ impl KeySpec {
             false => Err(Failure::usage(format!(
                 "{}: {scheme} keys cannot be the {side} key",
                 named.origin
-            ))),
+            ))
+            .hint(format!("name it with --{}", other(side)))),
         }
     }
 
@@ -91,6 +92,21 @@ impl fmt::Display for KeySpec {
     }
 }
 
+/// AWS shows names without a scheme, so that is what gets pasted.
+fn with_scheme(text: &str, failure: Failure) -> Failure {
+    match text.starts_with("arn:") || text.starts_with("alias/") {
+        true => failure.hint("write aws-kms:// before an ARN or alias of AWS KMS"),
+        false => failure,
+    }
+}
+
+fn other(side: Side) -> Side {
+    match side {
+        Side::Provider => Side::Customer,
+        Side::Customer => Side::Provider,
+    }
+}
+
 pub(crate) fn not_built_in(scheme: Scheme) -> Failure {
     Failure::misconfigured(format!("{scheme} keys are not built into this version"))
         .hint(format!("it has {}", crate::holders::BUILT_IN.join(", ")))
@@ -104,7 +120,11 @@ impl Settings {
     ) -> Result<Self, Failure> {
         let profile = ChosenProfile::find(common, environment)?;
         let named = NamedKeys::collect(keys, environment, &profile)?;
-        Ok(Self { pairs: named.pairs()?, moved: profile.moved()?, access: profile.access() })
+        Ok(Self {
+            pairs: named.pairs(&profile)?,
+            moved: profile.moved()?,
+            access: profile.access(),
+        })
     }
 
     /// Every key once, in order.
@@ -144,8 +164,10 @@ pub(crate) fn variable(
 /// The profile to use; an empty one when none is named and there is none.
 struct ChosenProfile {
     profile: Profile,
-    /// For messages.
-    origin: String,
+    /// For messages. `None` without a profile.
+    origin: Option<String>,
+    /// The names of all there are.
+    known: Vec<String>,
 }
 
 impl ChosenProfile {
@@ -162,30 +184,35 @@ impl ChosenProfile {
         };
         let mut config = place.read()?;
         let Some(name) = wanted.or_else(|| config.profile.clone()) else {
-            return Ok(Self::none());
+            return Ok(Self { known: names(&config), ..Self::none() });
         };
         match config.profiles.remove(&name) {
             Some(profile) => Ok(Self {
                 profile,
-                origin: format!("profile {name:?} in {}", place.path.display()),
+                origin: Some(format!("profile {name:?} in {}", place.path.display())),
+                known: Vec::new(),
             }),
             None => Err(no_such_profile(&name, &config, &place)),
         }
     }
 
     fn none() -> Self {
-        Self { profile: Profile::default(), origin: "no profile".to_owned() }
+        Self { profile: Profile::default(), origin: None, known: Vec::new() }
+    }
+
+    fn origin(&self) -> &str {
+        self.origin.as_deref().unwrap_or("no profile")
     }
 
     fn moved(&self) -> Result<Vec<(KeyUri, KeyUri)>, Failure> {
         let parse = |text: &str| {
             let uri = KeyUri::parse(text).map_err(|error| {
-                Failure::misconfigured(error.to_string()).about(format!("moved, {}", self.origin))
+                Failure::misconfigured(error.to_string()).about(format!("moved, {}", self.origin()))
             })?;
             match uri.is_alias() {
                 true => Err(Failure::misconfigured(format!(
                     "moved, {}: {uri} is an alias; headers have the key's ARN",
-                    self.origin
+                    self.origin()
                 ))),
                 false => Ok(uri),
             }
@@ -207,13 +234,17 @@ impl ChosenProfile {
 }
 
 fn no_such_profile(name: &str, config: &Config, place: &Place) -> Failure {
-    let known: Vec<&str> = config.profiles.keys().map(String::as_str).collect();
+    let known = names(config);
     let failure =
         Failure::misconfigured(format!("there is no profile {name:?} in {}", place.path.display()));
     match known.is_empty() {
         true => failure.hint("`twinlock init` writes one"),
         false => failure.hint(format!("there are: {}", known.join(", "))),
     }
+}
+
+fn names(config: &Config) -> Vec<String> {
+    config.profiles.keys().cloned().collect()
 }
 
 /// A URI and where it stands, for messages: the URI itself may hold a PIN.
@@ -251,7 +282,7 @@ impl NamedKeys {
             }
         };
         let of_profile = |uri: &Option<String>, key| {
-            uri.as_ref().map(|uri| Named::new(uri, format!("{key}, {}", chosen.origin)))
+            uri.as_ref().map(|uri| Named::new(uri, format!("{key}, {}", chosen.origin())))
         };
         let provider = typed(&keys.provider, "--provider", "TWINLOCK_PROVIDER")?;
         let customer = typed(&keys.customer, "--customer", "TWINLOCK_CUSTOMER")?;
@@ -270,12 +301,12 @@ impl NamedKeys {
         })
     }
 
-    fn pairs(&self) -> Result<Vec<KeyPair>, Failure> {
+    fn pairs(&self, chosen: &ChosenProfile) -> Result<Vec<KeyPair>, Failure> {
         let first = match (&self.provider, &self.customer) {
             (Some(provider), Some(customer)) => Some(pair(provider, customer)?),
             (None, None) if !self.keyslots.is_empty() => None,
-            (Some(_), None) => return Err(missing(Side::Customer)),
-            (None, _) => return Err(missing(Side::Provider)),
+            (Some(_), None) => return Err(missing(Side::Customer, chosen)),
+            (None, _) => return Err(missing(Side::Provider, chosen)),
         };
         let further = self.keyslots.iter().map(|(provider, customer)| pair(provider, customer));
         first.into_iter().map(Ok).chain(further).collect()
@@ -288,7 +319,7 @@ fn keyslots_of_flags(keys: &KeyArgs) -> Vec<(Named, Named)> {
 }
 
 fn keyslots_of_profile(chosen: &ChosenProfile) -> Vec<(Named, Named)> {
-    let named = |uri: &str| Named::new(uri, format!("keyslot, {}", chosen.origin));
+    let named = |uri: &str| Named::new(uri, format!("keyslot, {}", chosen.origin()));
     let keyslots = chosen.profile.keyslots.iter();
     keyslots.map(|slot| (named(&slot.provider), named(&slot.customer))).collect()
 }
@@ -300,9 +331,21 @@ fn pair(provider: &Named, customer: &Named) -> Result<KeyPair, Failure> {
     })
 }
 
-fn missing(side: Side) -> Failure {
-    Failure::usage(format!("no {side} key is given"))
-        .hint(format!("name one with --{side}, or write a profile with `twinlock init`"))
+fn missing(side: Side, chosen: &ChosenProfile) -> Failure {
+    if let Some(origin) = &chosen.origin {
+        return Failure::usage(format!("no {side} key is given, and {origin} has none"))
+            .hint(format!("name one with --{side}, or add it to the profile"));
+    }
+    let failure = Failure::usage(format!("no {side} key is given"));
+    match chosen.known.is_empty() {
+        true => {
+            failure.hint(format!("name one with --{side}, or write a profile with `twinlock init`"))
+        }
+        false => failure.hint(format!(
+            "name one with --{side}, or choose a profile with --profile; there are: {}",
+            chosen.known.join(", ")
+        )),
+    }
 }
 
 #[cfg(test)]

@@ -166,3 +166,31 @@ fn without_any_key_the_way_out_is_named() {
     assert_eq!(failure.kind, Kind::Usage);
     assert!(failure.hint.unwrap().contains("twinlock init"));
 }
+
+#[test]
+fn without_a_chosen_profile_those_that_there_are_are_named() {
+    let setup = setup();
+    let unchosen = CONFIG.replacen("profile = \"one\"", "", 1);
+    std::fs::write(setup.common.config.as_ref().unwrap(), unchosen).unwrap();
+    let hint = setup.resolve().unwrap_err().hint.unwrap();
+    assert!(hint.ends_with("choose a profile with --profile; there are: one, two"), "{hint}");
+}
+
+#[test]
+fn an_incomplete_profile_is_named() {
+    let setup = setup();
+    let incomplete = "profile = \"one\"\n[profiles.one]\nprovider = \"file:///p\"\n";
+    std::fs::write(setup.common.config.as_ref().unwrap(), incomplete).unwrap();
+    let message = setup.resolve().unwrap_err().message;
+    assert!(message.starts_with("no customer key is given, and profile \"one\" in "), "{message}");
+}
+
+#[test]
+fn a_name_as_aws_shows_it_lacks_a_scheme() {
+    let mut setup = setup();
+    for name in ["arn:aws:kms:eu-central-1:111122223333:key/1", "alias/archive"] {
+        setup.keys.provider = Some(name.to_owned());
+        let hint = setup.resolve().unwrap_err().hint.unwrap();
+        assert_eq!(hint, "write aws-kms:// before an ARN or alias of AWS KMS");
+    }
+}

@@ -188,6 +188,7 @@ impl Sizes {
             writeln!(out, "{}", line.trim_end()).expect(INFALLIBLE);
         };
         let segments = match (self.segments, self.segment) {
+            (Some(1), Some(len)) => format!("1 segment of at most {len}"),
             (Some(segments), Some(len)) => format!("{segments} segments of at most {len}"),
             (None, Some(len)) => format!("segments of at most {len}"),
             _ => "no readable payload: cut short, or altered".to_owned(),

@@ -74,6 +74,10 @@ pub(super) fn create_key(spec: &KeySpec, access: &Access) -> Result<KeyUri, Fail
 fn list(app: &App<'_>, uri: Option<&str>) -> Result<Outcome, Failure> {
     let access = settings::access(app.common, app.environment)?;
     let uri = match uri {
+        Some(uri) if !uri.starts_with("pkcs11:") => {
+            return Err(Failure::usage("only tokens are listed: the URI must begin with pkcs11:")
+                .hint("`twinlock keys check` tries a key of any kind"));
+        }
         Some(uri) => Pkcs11Uri::parse_any(uri)?,
         None => token_of_profile(app).unwrap_or_default(),
     };
