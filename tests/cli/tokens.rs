@@ -77,6 +77,28 @@ fn proof_of_keys_in_files_is_none() {
 }
 
 #[test]
+fn a_proof_names_the_keyslots_that_it_left_out() {
+    let rig = Rig::new();
+    rig.dir.write("a", "secret");
+    let kek = |name| format!("file://{}/{name}", rig.dir.home().display());
+    let (provider, customer) = (kek("p.kek"), kek("c.kek"));
+    rig.dir.run(["keys", "create", &provider]).ok();
+    rig.dir.run(["keys", "create", &customer]).ok();
+    let keyslot = format!("{provider},{customer}");
+    rig.dir.run(["encrypt", "a", "--keyslot", &keyslot]).ok();
+    let proof = rig.dir.run(["--json", "prove", "a.twl"]).ok().json();
+    assert!(proof["verdict"].as_str().unwrap().contains("one keyslot of two"), "{proof}");
+}
+
+#[test]
+fn a_caller_who_may_only_encrypt_and_decrypt_has_a_key_that_works() {
+    let rig = Rig::new();
+    rig.proxy.inject("DescribeKey", Fault::refuse("AccessDeniedException"));
+    let report = rig.dir.run(["--json", "keys", "check"]).ok().json();
+    assert!(report["keys"][0]["aws_kms"].is_null(), "{report}");
+}
+
+#[test]
 fn a_holder_that_cannot_be_asked_proves_nothing() {
     let rig = Rig::new();
     rig.dir.write("a", "secret");

@@ -125,7 +125,7 @@ impl Evidence {
         let verdict = Verdict::of(proof);
         Self {
             proves: verdict == Verdict::Proven,
-            verdict: verdict.sentence().to_owned(),
+            verdict: format!("{}{}", verdict.sentence(), not_tried(facts.keyslots().len() - 1)),
             time,
             version: env!("CARGO_PKG_VERSION"),
             input: input.to_owned(),
@@ -187,6 +187,19 @@ impl Verdict {
                 "NOT as expected: an outcome above is not what two keys with two holders promise."
             }
         }
+    }
+}
+
+/// Behind the verdict: any keyslot opens the file, and one was tried.
+fn not_tried(others: usize) -> String {
+    match others {
+        0 => String::new(),
+        1 => " That is one keyslot of two: the other one opens the file too, and was not tried."
+            .to_owned(),
+        _ => format!(
+            " That is one keyslot of {}: each of the others opens the file too, and was not tried.",
+            others + 1
+        ),
     }
 }
 
