@@ -4,7 +4,7 @@
 //! The *provider* (a cloud's key manager) holds one key, the *customer* (a
 //! token behind PKCS#11) the other. Each wraps a random *share*; the two
 //! shares together make the key that opens a file. Neither holder ever sees the
-//! other's share, nor the data key.
+//! other's share, nor the DEK, the random key of one file.
 //!
 //! # A file
 //!
@@ -31,8 +31,8 @@
 //! ```
 //!
 //! A [`ProviderKey`] is made of a holder from `twinlock-remote-keys` (AWS KMS),
-//! a [`CustomerKey`] of one from `twinlock-pkcs11`. For development both can be
-//! a [`FileKek`].
+//! a [`CustomerKey`] of one from `twinlock-pkcs11`: the front pages of the two
+//! show how. For development both can be a [`FileKek`].
 //!
 //! # A byte slice
 //!
@@ -124,6 +124,41 @@
 //! # fn takes(holder: Appliance) -> Result<CustomerKey, twinlock::WrongSide> { CustomerKey::new(holder) }
 //! ```
 //!
+//! # Retry, ask for access, or raise an alarm
+//!
+//! Errors say whose fault it is, and what a service does next follows from that:
+//!
+//! ```
+//! use twinlock::{DecryptError, OpenErrorKind, PayloadError, PrepareError};
+//!
+//! enum Next { Retry, AskForAccess, RaiseAlarm, Investigate }
+//!
+//! fn after_decrypt(error: &DecryptError) -> Next {
+//!     match error {
+//!         DecryptError::Open(error) => match error.kind() {
+//!             OpenErrorKind::Unavailable => Next::Retry,
+//!             OpenErrorKind::NoAccess => Next::AskForAccess,
+//!             OpenErrorKind::NotAuthentic => Next::RaiseAlarm, // or another context
+//!             _ => Next::Investigate,
+//!         },
+//!         // The transfer may have broken off.
+//!         DecryptError::Payload(PayloadError::Truncated { .. }) => Next::Retry,
+//!         DecryptError::Payload(_) => Next::RaiseAlarm,
+//!         _ => Next::Investigate, // no file of ours, or reading failed
+//!     }
+//! }
+//!
+//! fn after_prepare(error: &PrepareError) -> Next {
+//!     match error {
+//!         PrepareError::Holder { source, .. } if source.kind().is_retryable() => Next::Retry,
+//!         _ => Next::Investigate,
+//!     }
+//! }
+//! ```
+//!
+//! Readers return a [`PayloadError`] inside a [`std::io::Error`], where
+//! [`PayloadError::of`] finds it.
+//!
 //! # What is promised
 //!
 //! - No plaintext byte leaves before the segment that holds it is verified.
@@ -187,6 +222,6 @@ pub use twinlock_format::{
 };
 pub use twinlock_keys::{
     BoxFuture, CreateFileKekError, CustomerKey, FileKek, HolderAnswer, HolderError,
-    HolderErrorKind, KeyHolder, KeyUri, KeyUriError, ProviderKey, RandomnessError, Share,
-    ShareAlgorithm, Side, WrapContext, WrappedShare, WrongSide,
+    HolderErrorKind, KeyHolder, KeyUri, KeyUriError, Pkcs11Uri, ProviderKey, RandomnessError,
+    Share, ShareAlgorithm, Side, WrapContext, WrappedShare, WrongSide,
 };
