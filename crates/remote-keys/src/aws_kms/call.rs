@@ -137,6 +137,7 @@ pub(super) fn printable(text: &str) -> String {
         .take(MAX_QUOTE)
         .map(|character| match character {
             ' '..='~' => character,
+            '\n' | '\r' | '\t' => ' ',
             _ => '?',
         })
         .collect()
