@@ -139,7 +139,9 @@ pub(crate) fn end_of_bad_args(error: &clap::Error) -> u8 {
         text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
     let message = message.join(" ");
     let console = Console { json: true, quiet: false, data_on_stdout: false };
-    let verb = std::env::args().nth(1).unwrap_or_default();
+    // What stands where the verb does; the words that follow are not looked at.
+    let mut words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
+    let verb = words.find(|word| !word.starts_with('-')).unwrap_or_default();
     console.end(
         &verb,
         Err(Failure::usage(message.trim_start_matches("error: "))

@@ -1,8 +1,11 @@
 //! What is said: the documents of `--json` and the words for people.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+
 use serde_json::Value;
 
-use crate::support::cli::{Dir, Ended};
+use crate::support::cli::{Dir, Ended, run};
 
 /// The fields of each document, as `docs/cli.md` promises them. Fields may be
 /// added; one that goes away or changes its type fails here.
@@ -245,4 +248,15 @@ fn help_version_completions_and_manual_come_out() {
     assert!(dir.names().contains(&"twinlock.1".to_owned()), "{:?}", dir.names());
     dir.run([]).with(2);
     dir.run(["frobnicate"]).with(2);
+}
+
+#[test]
+fn a_word_that_is_not_utf_8_is_a_usage_error_in_the_report() {
+    let dir = Dir::new();
+    let mut command = dir.command();
+    command.arg(OsStr::from_bytes(b"\xff")).arg("--json");
+    let report = run(command, b"").with(2).json();
+    assert_eq!(report["error"]["kind"], "usage", "{report}");
+    let report = dir.run(["--json", "encrypt"]).with(2).json();
+    assert_eq!(report["verb"], "encrypt", "{report}");
 }
