@@ -145,7 +145,8 @@ impl Rig {
             .provider(self.cloud.clone())
             .customer(self.token.clone());
         assert_eq!(decryptor.decrypt_slice(&self.envelope).await.unwrap(), SECRET);
-        let proof = decryptor.prove(&self.header).await.expect("the file names these holders");
+        let proofs = decryptor.prove(&self.header).await;
+        let proof = proofs.first().expect("the file names these holders");
         assert!(proof.is_as_expected(), "{proof:?}");
     }
 

@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha384};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 use twinlock::{
-    Call, CallOutcome, Decryptor, KeyUri, Party, Proof, ProofAttempt, Side, UnverifiedHeader,
+    Call, CallOutcome, Decryptor, Holders, KeyUri, Proof, ProofAttempt, Side, UnverifiedHeader,
     escape_untrusted, read_header,
 };
 use twinlock_keys::Scheme;
@@ -23,8 +23,8 @@ use crate::settings::Settings;
 /// The evidence, as it can be filed.
 #[derive(Serialize)]
 struct Evidence {
-    /// True if every outcome is the expected one, and both keys are kept by
-    /// holders.
+    /// True if every outcome is the expected one, all keys are kept by holders,
+    /// and every keyslot was tried.
     proves: bool,
     verdict: String,
     /// When the attempts began, RFC 3339 in UTC.
@@ -37,8 +37,9 @@ struct Evidence {
     envelope_id: String,
     generation: u64,
     context: serde_json::Value,
-    keyslot: KeyslotEvidence,
-    attempts: Vec<AttemptEvidence>,
+    keyslots: Vec<KeyslotEvidence>,
+    /// Ways in that the keys given do not serve.
+    keyslots_not_tried: usize,
 }
 
 #[derive(Serialize)]
@@ -48,6 +49,7 @@ struct KeyslotEvidence {
     pair_id: String,
     provider: ShareEvidence,
     customer: ShareEvidence,
+    attempts: Vec<AttemptEvidence>,
 }
 
 #[derive(Serialize)]
@@ -59,7 +61,7 @@ struct ShareEvidence {
 
 #[derive(Serialize)]
 struct AttemptEvidence {
-    party: &'static str,
+    holders: &'static str,
     calls: Vec<CallEvidence>,
     keks_tried: usize,
     opened: bool,
@@ -86,30 +88,32 @@ pub(crate) fn run(app: &App<'_>, args: &ProveArgs) -> Result<Outcome, Failure> {
     let mut input = Input::open(&args.input)?;
     let header = read_header(&mut input).map_err(|e| Failure::from(e).about(input.name()))?;
     let time = now();
-    let proof = holders::runtime()?
+    let proofs = holders::runtime()?
         .block_on(prove(&header, &settings))
         .map_err(|failure| failure.about(input.name()))?;
 
-    let evidence = Evidence::new(input.name(), time, &header, &proof);
+    let evidence = Evidence::new(input.name(), time, &header, &proofs);
     let text = evidence.text();
-    match proof.is_as_expected() {
+    match proofs.iter().all(Proof::is_as_expected) {
         true => Ok(Outcome::new("prove", text, &evidence)),
         false => Ok(Outcome::unproven("prove", text, &evidence)),
     }
 }
 
-/// Tries the first keyslot that a provider and a customer of ours serve.
-async fn prove(header: &UnverifiedHeader, settings: &Settings) -> Result<Proof, Failure> {
+/// Tries every keyslot that a provider and a customer of ours serve: at least
+/// one.
+async fn prove(header: &UnverifiedHeader, settings: &Settings) -> Result<Vec<Proof>, Failure> {
     let Equipped { decryptor, unresolved } =
         Equipped::new(Decryptor::any_context(), header.header(), settings).await?;
-    let proof = decryptor.prove(header).await;
-    proof.ok_or_else(|| {
-        let nothing = "no keyslot names both a provider and a customer key that were given";
-        unresolved.unwrap_or_else(|| {
-            Failure::new(Kind::NoKeyslot, nothing)
-                .hint("`twinlock inspect` shows which keys the file wants")
-        })
-    })
+    let proofs = decryptor.prove(header).await;
+    if !proofs.is_empty() {
+        return Ok(proofs);
+    }
+    let nothing = "no keyslot names both a provider and a customer key that were given";
+    Err(unresolved.unwrap_or_else(|| {
+        Failure::new(Kind::NoKeyslot, nothing)
+            .hint("`twinlock inspect` shows which keys the file wants")
+    }))
 }
 
 /// RFC 3339, in UTC, as the logs of services have it.
@@ -120,12 +124,13 @@ fn now() -> String {
 }
 
 impl Evidence {
-    fn new(input: &str, time: String, header: &UnverifiedHeader, proof: &Proof) -> Self {
+    fn new(input: &str, time: String, header: &UnverifiedHeader, proofs: &[Proof]) -> Self {
         let facts = header.header();
-        let verdict = Verdict::of(proof);
+        let not_tried = facts.keyslots().len() - proofs.len();
+        let verdict = Verdict::of(proofs, not_tried);
         Self {
             proves: verdict == Verdict::Proven,
-            verdict: format!("{}{}", verdict.sentence(), not_tried(facts.keyslots().len() - 1)),
+            verdict: verdict.sentence(),
             time,
             version: env!("CARGO_PKG_VERSION"),
             input: input.to_owned(),
@@ -134,24 +139,19 @@ impl Evidence {
             envelope_id: facts.envelope_id().to_string(),
             generation: facts.generation().0,
             context: report::context(facts.context()),
-            keyslot: KeyslotEvidence::new(header, proof.keyslot),
-            attempts: proof.attempts.iter().map(AttemptEvidence::new).collect(),
+            keyslots: proofs.iter().map(|proof| KeyslotEvidence::new(header, proof)).collect(),
+            keyslots_not_tried: not_tried,
         }
     }
 
-    /// For people: a few lines.
+    /// For people: a few lines for each keyslot.
     fn text(&self) -> String {
-        let mut out = format!(
-            "{}, keyslot {}\n  provider  {}\n  customer  {}\n\n",
-            self.input,
-            self.keyslot.index,
-            escape_untrusted(&self.keyslot.provider.uri),
-            escape_untrusted(&self.keyslot.customer.uri),
-        );
-        for attempt in &self.attempts {
-            attempt.describe(&mut out).expect("a string takes everything");
+        let mut out = String::new();
+        for keyslot in &self.keyslots {
+            keyslot.describe(&self.input, &mut out).expect("a string takes everything");
         }
-        out.push_str(&format!("\n{}\n", self.verdict));
+        out.push_str(&self.verdict);
+        out.push('\n');
         out
     }
 }
@@ -160,69 +160,86 @@ impl Evidence {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Verdict {
     Proven,
+    /// As expected, with so many keyslots left out.
+    InPart(usize),
     /// As expected, with keys that no holder keeps.
     Development,
     Unexpected,
 }
 
 impl Verdict {
-    fn of(proof: &Proof) -> Self {
+    fn of(proofs: &[Proof], not_tried: usize) -> Self {
         let is_file = |uri: &KeyUri| uri.scheme() == Scheme::File;
-        let any_file = proof.attempts.iter().flat_map(|a| &a.calls).any(|call| is_file(&call.uri));
-        match (proof.is_as_expected(), any_file) {
-            (false, _) => Self::Unexpected,
-            (true, true) => Self::Development,
-            (true, false) => Self::Proven,
+        let mut calls = proofs.iter().flat_map(|p| &p.attempts).flat_map(|a| &a.calls);
+        match proofs.iter().all(Proof::is_as_expected) {
+            false => Self::Unexpected,
+            true if calls.any(|call| is_file(&call.uri)) => Self::Development,
+            true if not_tried > 0 => Self::InPart(not_tried),
+            true => Self::Proven,
         }
     }
 
-    fn sentence(self) -> &'static str {
+    fn sentence(self) -> String {
         match self {
-            Self::Proven => "Neither key alone opens this file; both together do.",
+            Self::Proven => "Neither key alone opens this file; both together do.".to_owned(),
+            Self::InPart(1) => {
+                "As expected, but one more keyslot opens this file too, and was not tried: \
+                 its keys were not given."
+                    .to_owned()
+            }
+            Self::InPart(others) => format!(
+                "As expected, but {others} more keyslots open this file too, and were not tried: \
+                 their keys were not given."
+            ),
             Self::Development => {
                 "As expected, but it proves nothing: a key in a file has no holder, whoever reads \
                  that file has the key."
+                    .to_owned()
             }
             Self::Unexpected => {
                 "NOT as expected: an outcome above is not what two keys with two holders promise."
+                    .to_owned()
             }
         }
-    }
-}
-
-/// Behind the verdict: any keyslot opens the file, and one was tried.
-fn not_tried(others: usize) -> String {
-    match others {
-        0 => String::new(),
-        1 => " That is one keyslot of two: the other one opens the file too, and was not tried."
-            .to_owned(),
-        _ => format!(
-            " That is one keyslot of {}: each of the others opens the file too, and was not tried.",
-            others + 1
-        ),
     }
 }
 
 impl KeyslotEvidence {
-    fn new(header: &UnverifiedHeader, index: usize) -> Self {
-        let keyslot = header.header().keyslots()[index].as_pair();
+    fn new(header: &UnverifiedHeader, proof: &Proof) -> Self {
+        let keyslot = header.header().keyslots()[proof.keyslot].as_pair();
         let pair = keyslot.expect("a keyslot was tried that has a pair of shares").pair();
         let [provider, customer] = [pair.provider(), pair.customer()].map(|share| ShareEvidence {
             uri: share.uri().to_owned(),
             wrapped_len: share.wrapped().len(),
             wrapped_sha384: sha384(share.wrapped()),
         });
-        Self { index, pair_id: pair.pair_id().to_string(), provider, customer }
+        Self {
+            index: proof.keyslot,
+            pair_id: pair.pair_id().to_string(),
+            provider,
+            customer,
+            attempts: proof.attempts.iter().map(AttemptEvidence::new).collect(),
+        }
+    }
+
+    fn describe(&self, input: &str, out: &mut String) -> std::fmt::Result {
+        writeln!(out, "{input}, keyslot {}", self.index)?;
+        writeln!(out, "  provider  {}", escape_untrusted(&self.provider.uri))?;
+        writeln!(out, "  customer  {}\n", escape_untrusted(&self.customer.uri))?;
+        for attempt in &self.attempts {
+            attempt.describe(out)?;
+        }
+        writeln!(out)
     }
 }
 
 impl AttemptEvidence {
     fn new(attempt: &ProofAttempt) -> Self {
         Self {
-            party: match attempt.party {
-                Party::ProviderAlone => "provider-alone",
-                Party::CustomerAlone => "customer-alone",
-                Party::Both => "both",
+            holders: match attempt.holders {
+                Holders::ProviderAlone => "provider-alone",
+                Holders::CustomerAlone => "customer-alone",
+                Holders::Both => "both",
             },
             calls: attempt.calls.iter().map(CallEvidence::new).collect(),
             keks_tried: attempt.keks_tried,
@@ -234,8 +251,8 @@ impl AttemptEvidence {
     fn describe(&self, out: &mut String) -> std::fmt::Result {
         let mark = if self.as_expected { "ok" } else { "UNEXPECTED" };
         let opened = if self.opened { "opened" } else { "stays closed" };
-        let party = self.party.replace('-', " ");
-        writeln!(out, "{party}: {opened}, {} KEKs tried  [{mark}]", self.keks_tried)?;
+        let holders = self.holders.replace('-', " ");
+        writeln!(out, "{holders}: {opened}, {} KEKs tried  [{mark}]", self.keks_tried)?;
         for call in &self.calls {
             let answer = match (&call.code, &call.request_id) {
                 (Some(code), Some(id)) => format!(" ({code}, request {id})"),

@@ -211,7 +211,7 @@ pub use inspect::{Inspection, PayloadFacts, PayloadSizes, inspect};
 #[cfg(feature = "tokio")]
 pub use payload::{AsyncDecryptReader, AsyncEncryptWriter};
 pub use payload::{DecryptReader, EncryptWriter, PayloadError, SeekReader};
-pub use prove::{Call, CallOutcome, Party, Proof, ProofAttempt};
+pub use prove::{Call, CallOutcome, Holders, Proof, ProofAttempt};
 pub use shares::{KeyslotFailure, ShareFailure};
 
 // The vocabulary of the crates below, so that callers need only this one.

@@ -1,14 +1,15 @@
 //! Evidence that neither holder alone opens a file: by trying.
 
-use twinlock_format::{Keyslot, PairKeyslot, Side, UnverifiedHeader, schedule};
+use twinlock_format::{PairKeyslot, Side, UnverifiedHeader, schedule};
 use twinlock_keys::{HolderAnswer, HolderErrorKind, KeyHolder, KeyUri, Share};
 
 use crate::Decryptor;
+use crate::decrypt::Attempt;
 use crate::shares::{ask_to_unwrap, keys_side};
 
-/// Who tries to open the file.
+/// Which holders try to open the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Party {
+pub enum Holders {
     /// The provider, with its key and the file.
     ProviderAlone,
     /// The customer, with their key and the file.
@@ -53,7 +54,7 @@ pub enum CallOutcome {
 #[non_exhaustive]
 pub struct ProofAttempt {
     /// Who tried.
-    pub party: Party,
+    pub holders: Holders,
     /// The calls that were made, in order.
     pub calls: Vec<Call>,
     /// How many KEKs could be computed from what was obtained. Each was tried
@@ -87,7 +88,7 @@ impl ProofAttempt {
                 call.holder != call.share && *kind == HolderErrorKind::InvalidCiphertext
             }
         });
-        calls_fit && self.opened == (self.party == Party::Both)
+        calls_fit && self.opened == (self.holders == Holders::Both)
     }
 }
 
@@ -101,27 +102,40 @@ impl Proof {
 
 impl Decryptor {
     /// Tries to open `header` with the provider alone, with the customer alone
-    /// and with both, on the first keyslot that holders given here serve. It
-    /// expects no context: who proves wants to see what opens, not whether the
-    /// file is the right one.
+    /// and with both, on every keyslot that holders given here serve; any
+    /// keyslot opens the file, so those that they do not serve stay unproven.
+    /// It expects no context: who proves wants to see what opens, not whether
+    /// the file is the right one.
     ///
     /// Each attempt makes real calls: each holder is asked to unwrap *both*
     /// shares of the keyslot, and then every KEK that can be computed from what
     /// was obtained (in either place, and with an all-zero share in place of a
-    /// missing one) is tried on the wrapped DEK. `None` when no keyslot names
-    /// holders given here.
-    pub async fn prove(&self, header: &UnverifiedHeader) -> Option<Proof> {
-        let first = self.attempts(header.header()).into_iter().next()?;
-        let asks = Asks { header, slot: first.keyslot };
-        let provider = (Side::Provider, first.provider);
-        let customer = (Side::Customer, first.customer);
-        let attempts = [
-            asks.attempt(Party::ProviderAlone, &[provider]).await,
-            asks.attempt(Party::CustomerAlone, &[customer]).await,
-            asks.attempt(Party::Both, &[provider, customer]).await,
-        ];
-        Some(Proof { keyslot: asks.index(), attempts })
+    /// missing one) is tried on the wrapped DEK. One proof for each keyslot, in
+    /// the header's order; none when no keyslot names holders given here.
+    pub async fn prove(&self, header: &UnverifiedHeader) -> Vec<Proof> {
+        let attempts = self.attempts(header.header());
+        let mut proofs = Vec::new();
+        for (keyslot, slot) in header.header().keyslots().iter().enumerate() {
+            let pair_id = slot.as_pair().map(|slot| slot.pair().pair_id());
+            let served =
+                attempts.iter().find(|attempt| Some(attempt.keyslot.pair().pair_id()) == pair_id);
+            if let Some(attempt) = served {
+                proofs.push(Proof { keyslot, attempts: prove_keyslot(header, attempt).await });
+            }
+        }
+        proofs
     }
+}
+
+async fn prove_keyslot(header: &UnverifiedHeader, served: &Attempt<'_>) -> [ProofAttempt; 3] {
+    let asks = Asks { header, slot: served.keyslot };
+    let provider = (Side::Provider, served.provider);
+    let customer = (Side::Customer, served.customer);
+    [
+        asks.attempt(Holders::ProviderAlone, &[provider]).await,
+        asks.attempt(Holders::CustomerAlone, &[customer]).await,
+        asks.attempt(Holders::Both, &[provider, customer]).await,
+    ]
 }
 
 struct Asks<'a> {
@@ -130,15 +144,7 @@ struct Asks<'a> {
 }
 
 impl Asks<'_> {
-    fn index(&self) -> usize {
-        let pair_id = self.slot.pair().pair_id();
-        let is_ours =
-            |slot: &Keyslot| slot.as_pair().is_some_and(|slot| slot.pair().pair_id() == pair_id);
-        let slots = self.header.header().keyslots();
-        slots.iter().position(is_ours).expect("the keyslot is one of this header's")
-    }
-
-    async fn attempt(&self, party: Party, holders: &[(Side, &dyn KeyHolder)]) -> ProofAttempt {
+    async fn attempt(&self, who: Holders, holders: &[(Side, &dyn KeyHolder)]) -> ProofAttempt {
         let mut calls = Vec::new();
         let mut shares = vec![Share::copy_of(&[0; 32])];
         for &(side, holder) in holders {
@@ -149,7 +155,7 @@ impl Asks<'_> {
             }
         }
         let (keks_tried, opened) = self.try_all(&shares);
-        ProofAttempt { party, calls, keks_tried, opened }
+        ProofAttempt { holders: who, calls, keks_tried, opened }
     }
 
     async fn call(&self, side: Side, holder: &dyn KeyHolder, share: Side) -> (Call, Option<Share>) {
@@ -217,7 +223,9 @@ mod tests {
         let decryptor = Decryptor::any_context()
             .provider(ProviderKey::new(provider).unwrap())
             .customer(CustomerKey::new(customer).unwrap());
-        decryptor.prove(header).await.expect("the holders are the file's")
+        let mut proofs = decryptor.prove(header).await;
+        assert_eq!(proofs.len(), 1, "the file has one keyslot, and its holders are here");
+        proofs.remove(0)
     }
 
     #[tokio::test]
@@ -275,6 +283,28 @@ mod tests {
         assert!(!proof.is_as_expected());
         assert!(proof.attempts[0].opened, "the provider alone has both shares");
         assert!(!proof.attempts[1].opened);
+    }
+
+    #[tokio::test]
+    async fn every_keyslot_that_is_served_is_tried() {
+        let [p, q] = ["p", "q"].map(MemoryHolder::provider);
+        let [c, d] = ["c", "d"].map(MemoryHolder::customer);
+        let provider = |holder: &MemoryHolder| ProviderKey::new(holder.clone()).unwrap();
+        let customer = |holder: &MemoryHolder| CustomerKey::new(holder.clone()).unwrap();
+        let builder = Encryptor::builder(provider(&p), customer(&c));
+        let builder = builder.keyslot(provider(&q), customer(&d));
+        let envelope = builder.prepare().await.unwrap().encrypt_slice(b"secret").unwrap();
+        let header = read_header(&mut envelope.as_slice()).unwrap();
+
+        let one = Decryptor::any_context().provider(provider(&q)).customer(customer(&d));
+        let both = one.clone().provider(provider(&p)).customer(customer(&c));
+        for (decryptor, expected) in [(one, vec![1]), (both, vec![0, 1])] {
+            let proofs = decryptor.prove(&header).await;
+            let tried: Vec<usize> = proofs.iter().map(|proof| proof.keyslot).collect();
+            assert_eq!(tried, expected);
+            assert!(proofs.iter().all(Proof::is_as_expected));
+        }
+        assert!(Decryptor::any_context().prove(&header).await.is_empty());
     }
 
     #[tokio::test]
