@@ -5,8 +5,8 @@ use std::io::{self, Read, Seek, SeekFrom};
 use twinlock_floe::{Backend, BackendError, Header as FloeHeader, OpenKey};
 use twinlock_format::limits::PAYLOAD_AAD_LEN;
 use twinlock_format::{
-    EncryptionContext, Generation, Header, HeaderError, PairKeyslot, Prefix, UnverifiedHeader,
-    VerifiedHeader, escape_untrusted, limits, schedule,
+    EncryptionContext, Generation, Header, HeaderError, PairId, PairKeyslot, Prefix,
+    UnverifiedHeader, VerifiedHeader, escape_untrusted, limits, schedule,
 };
 use twinlock_keys::{
     CustomerKey, HolderError, HolderErrorKind, KeyHolder, KeyUri, ProviderKey, Secret, Side,
@@ -117,24 +117,19 @@ impl Decryptor {
     /// keyslot opens, or the header was tampered with.
     pub async fn open(&self, header: UnverifiedHeader) -> Result<Envelope, OpenError> {
         let backend = chosen_backend(self.backend)?;
-        self.check(&header)?;
-        let dek = self.open_dek(header.header()).await?;
+        Ok(self.open_header(header).await?.envelope(backend))
+    }
 
-        let envelope_id = header.header().envelope_id();
-        let header = header
-            .verify(&schedule::header_key(dek.expose(), &envelope_id))
-            .map_err(|_| OpenError::Tampered)?;
-        let facts = header.header();
-        Ok(Envelope {
-            payload_key: Secret::copy_of(&schedule::payload_key(dek.expose(), &envelope_id)),
-            payload_aad: schedule::payload_aad(
-                facts.payload_suite(),
-                &envelope_id,
-                facts.context(),
-            ),
-            header,
-            backend,
-        })
+    /// The key step without the payload: the verified header and its DEK.
+    pub(crate) async fn open_header(
+        &self,
+        header: UnverifiedHeader,
+    ) -> Result<OpenHeader, OpenError> {
+        self.check(&header)?;
+        let (dek, opened_with) = self.open_dek(header.header()).await?;
+        let key = schedule::header_key(dek.expose(), &header.header().envelope_id());
+        let header = header.verify(&key).map_err(|_| OpenError::Tampered)?;
+        Ok(OpenHeader { header, dek, opened_with })
     }
 
     /// [`Decryptor::open`] for callers without an async runtime: it runs one of
@@ -217,7 +212,7 @@ impl Decryptor {
         Ok(())
     }
 
-    async fn open_dek(&self, header: &Header) -> Result<Secret<32>, OpenError> {
+    async fn open_dek(&self, header: &Header) -> Result<(Secret<32>, PairId), OpenError> {
         let mut failures = Vec::new();
         for attempt in self.attempts(header).into_iter().take(MAX_ATTEMPTS) {
             let opened = open_keyslot(
@@ -229,7 +224,7 @@ impl Decryptor {
             )
             .await;
             match opened {
-                Ok(dek) => return Ok(dek),
+                Ok(dek) => return Ok((dek, attempt.keyslot.pair().pair_id())),
                 Err(failure) => failures.push(attempt.failed(failure)),
             }
         }
@@ -255,11 +250,52 @@ impl Decryptor {
         attempts
     }
 
+    /// The first provider's holder that a header calls `uri`.
+    pub(crate) fn provider_of(&self, uri: &str) -> Option<&ProviderKey> {
+        self.providers.iter().find(|key| self.serves(key.holder(), uri))
+    }
+
+    /// The first customer's holder that a header calls `uri`.
+    pub(crate) fn customer_of(&self, uri: &str) -> Option<&CustomerKey> {
+        self.customers.iter().find(|key| self.serves(key.holder(), uri))
+    }
+
     /// True if `holder` is the one that a header calls `uri`.
     fn serves(&self, holder: &dyn KeyHolder, uri: &str) -> bool {
+        self.names(uri, holder.uri())
+    }
+
+    /// True if `uri`, as a header has it, names `key`.
+    pub(crate) fn names(&self, uri: &str, key: &KeyUri) -> bool {
         let Ok(uri) = KeyUri::parse(uri) else { return false };
         let moved = self.moved.iter().filter(|(from, _)| from.same_key(&uri)).map(|(_, to)| to);
-        moved.chain([&uri]).any(|uri| uri.same_key(holder.uri()))
+        moved.chain([&uri]).any(|uri| uri.same_key(key))
+    }
+}
+
+/// A header that was verified, and the DEK that verified it.
+pub(crate) struct OpenHeader {
+    pub(crate) header: VerifiedHeader,
+    pub(crate) dek: Secret<32>,
+    /// Which keyslot gave the DEK.
+    pub(crate) opened_with: PairId,
+}
+
+impl OpenHeader {
+    /// For the payload of this header.
+    pub(crate) fn envelope(&self, backend: Backend) -> Envelope {
+        let facts = self.header.header();
+        let envelope_id = facts.envelope_id();
+        Envelope {
+            payload_key: Secret::copy_of(&schedule::payload_key(self.dek.expose(), &envelope_id)),
+            payload_aad: schedule::payload_aad(
+                facts.payload_suite(),
+                &envelope_id,
+                facts.context(),
+            ),
+            header: self.header.clone(),
+            backend,
+        }
     }
 }
 

@@ -290,7 +290,7 @@ pub enum PrepareError {
     SegmentLen(u32),
 }
 
-fn check_uris(provider: &KeyUri, customer: &KeyUri) -> Result<(), PrepareError> {
+pub(crate) fn check_uris(provider: &KeyUri, customer: &KeyUri) -> Result<(), PrepareError> {
     for uri in [provider, customer] {
         if uri.is_alias() {
             return Err(PrepareError::Alias(uri.clone()));

@@ -194,6 +194,7 @@ mod inspect;
 mod payload;
 mod prove;
 mod random;
+mod rewrap;
 mod shares;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -212,6 +213,9 @@ pub use inspect::{Inspection, PayloadFacts, PayloadSizes, inspect};
 pub use payload::{AsyncDecryptReader, AsyncEncryptWriter};
 pub use payload::{DecryptReader, EncryptWriter, PayloadError, SeekReader};
 pub use prove::{Call, CallOutcome, Holders, Proof, ProofAttempt};
+pub use rewrap::{
+    KeySelector, KeyslotChange, KeyslotKeys, RewrapError, RewrapPlan, RewrappedHeader,
+};
 pub use shares::{KeyslotFailure, ShareFailure};
 
 // The vocabulary of the crates below, so that callers need only this one.
