@@ -1,13 +1,19 @@
 //! Files: written beside their place, and put there only when they are whole.
 
 use std::fs::{self, File, Metadata};
-use std::io::{self, Write};
+use std::io::{self, Seek as _, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tempfile::NamedTempFile;
 
 use crate::{DecryptError, Decryptor, Encryptor};
+
+mod headers;
+mod rewrap;
+
+pub use headers::Headers;
+pub use rewrap::{FileRewrap, RewrapFileError, preview_rewrap_file, rewrap_file};
 
 /// A new file that appears at its place whole or not at all.
 ///
@@ -139,6 +145,8 @@ pub fn encrypt_file(
 /// Decrypts the file `from` to the new file `to`, which gets its permissions (see
 /// [`OutputFile::create_like`]) and time of modification. Returns the number of plaintext bytes.
 ///
+/// Where a rewrap of `from` was cut short, it is read through the journal.
+///
 /// # Errors
 /// When `from` does not open or is not authentic to its last byte, reading or
 /// writing fails, there is no room, or `to` exists and `overwrite` is not set.
@@ -149,9 +157,16 @@ pub async fn decrypt_file(
     to: &Path,
     overwrite: bool,
 ) -> Result<u64, DecryptError> {
-    let input = File::open(from)?;
+    let mut input = File::open(from)?;
     let metadata = input.metadata()?;
-    let mut reader = decryptor.reader(input).await?;
+    let mut reader = match metadata.is_file() {
+        true => {
+            let headers = Headers::read(&input, from).map_err(DecryptError::from)?;
+            input.seek(SeekFrom::Start(headers.header_len() as u64))?;
+            headers.open(decryptor).await?.reader(input)?
+        }
+        false => decryptor.reader(input).await?,
+    };
     check_free_space(folder_of(to), metadata.len())?;
     let mut output = OutputFile::create_like(to, overwrite, metadata)?;
     let len = reader.write_to(&mut output)?;

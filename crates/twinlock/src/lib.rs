@@ -72,6 +72,24 @@
 //! # }
 //! ```
 //!
+//! # Another key
+//!
+//! ```no_run
+//! # async fn example(decryptor: twinlock::Decryptor, new: twinlock::CustomerKey)
+//! # -> Result<(), Box<dyn std::error::Error>> {
+//! use std::path::Path;
+//! use twinlock::{RewrapPlan, file};
+//!
+//! // Reads and writes the header alone; the file opens whenever this is killed.
+//! let plan = RewrapPlan::new().to_customer(new);
+//! file::rewrap_file(&decryptor, Path::new("2026.pdf.twl"), &plan).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Rewrap is not revocation: an old copy of the header still opens the payload
+//! with the old keys. Only encrypting anew revokes.
+//!
 //! # A key holder of your own
 //!
 //! Implement [`KeyHolder`]; the front page of `twinlock_keys` has a complete

@@ -251,6 +251,15 @@ impl Decryptor {
         }
     }
 
+    /// What [`Decryptor::rewrap_open`] would change.
+    pub(crate) async fn preview_rewrap(
+        &self,
+        open: &OpenHeader,
+        plan: &RewrapPlan,
+    ) -> Result<Vec<KeyslotChange>, RewrapError> {
+        Ok(Work::find(self, open, plan).await?.changes())
+    }
+
     /// True if this keyslot gives the DEK with holders that we have.
     async fn opens(&self, open: &OpenHeader, keyslot: &PairKeyslot) -> bool {
         if keyslot.pair().pair_id() == open.opened_with {

@@ -1,0 +1,358 @@
+//! A file's header is replaced, so that the file opens whenever this is killed
+//! (format.md, "Journal").
+
+use std::fs::{self, File};
+use std::io::{self, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, Gid, Uid};
+use rustix::io::Errno;
+use twinlock_floe::Backend;
+use twinlock_format::{Header, HeaderError, UnverifiedHeader, schedule};
+
+use super::headers::{Headers, journal_path};
+use super::{OutputFile, check_free_space, folder_of, sync_folder};
+use crate::decrypt::OpenHeader;
+use crate::{
+    DecryptError, Decryptor, KeyslotChange, OpenError, PayloadError, ReadHeaderError, RewrapError,
+    RewrapPlan, RewrappedHeader,
+};
+
+/// What became of a file's header.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct FileRewrap {
+    /// The verified header, as it is now, or would still be after a preview.
+    pub header: Header,
+    /// What changed, or would: nothing when no keyslot was to be changed.
+    pub changes: Vec<KeyslotChange>,
+    /// True if an earlier rewrap was cut short, and was finished first. A
+    /// preview leaves that to do.
+    pub repaired: bool,
+    /// True if the new header did not fit in the place of the old one, so that
+    /// the whole file was written anew.
+    pub rewritten: bool,
+}
+
+/// Changes the keyslots of the file `path` as `plan` says, without reading the
+/// payload. First it finishes a rewrap that was cut short.
+///
+/// The header is replaced in place where it fits: the file opens whenever this
+/// is killed, with the old keys or with the new ones. Else the whole file is
+/// written anew (its extended attributes are not kept) and takes the old one's
+/// place.
+///
+/// # Errors
+/// When the file does not open, a holder fails, another rewrap is at work, or
+/// writing fails. The file opens then as it did, unless writing failed half way:
+/// then it opens through its journal, until the next rewrap finishes that.
+pub async fn rewrap_file(
+    decryptor: &Decryptor,
+    path: &Path,
+    plan: &RewrapPlan,
+) -> Result<FileRewrap, RewrapFileError> {
+    let target = Target::lock(path)?;
+    let found = target.open(decryptor).await?;
+    if found.repair {
+        target.overwrite(found.open.header.as_bytes())?;
+    }
+    target.remove_journal()?;
+    let new = decryptor.rewrap_open(&found.open, plan).await?;
+    match new {
+        None => Ok(FileRewrap::unchanged(&found)),
+        Some(new) => target.replace(&found, &new),
+    }
+}
+
+/// What [`rewrap_file`] would do. The file is opened with its holders, and
+/// nothing is wrapped or written.
+///
+/// # Errors
+/// When the file does not open, or the plan is refused.
+pub async fn preview_rewrap_file(
+    decryptor: &Decryptor,
+    path: &Path,
+    plan: &RewrapPlan,
+) -> Result<FileRewrap, RewrapFileError> {
+    let target = Target::read(path)?;
+    let found = target.open(decryptor).await?;
+    let changes = decryptor.preview_rewrap(&found.open, plan).await?;
+    Ok(FileRewrap { changes, ..FileRewrap::unchanged(&found) })
+}
+
+impl FileRewrap {
+    fn unchanged(found: &Found) -> Self {
+        Self {
+            header: found.open.header.header().clone(),
+            changes: Vec::new(),
+            repaired: found.repair,
+            rewritten: false,
+        }
+    }
+}
+
+/// The file whose header is to be replaced.
+struct Target {
+    file: File,
+    /// Links resolved: the journal is beside the file itself.
+    path: PathBuf,
+}
+
+/// The header that a file has, or that its journal says it is to have.
+struct Found {
+    open: OpenHeader,
+    /// True if it is only in the journal.
+    repair: bool,
+}
+
+impl Target {
+    fn read(path: &Path) -> Result<Self, RewrapFileError> {
+        let path = fs::canonicalize(path)?;
+        Self::regular(File::open(&path)?, path)
+    }
+
+    /// Opens the file for writing, and keeps other rewraps out.
+    fn lock(path: &Path) -> Result<Self, RewrapFileError> {
+        let path = fs::canonicalize(path)?;
+        let target = Self::regular(File::options().read(true).write(true).open(&path)?, path)?;
+        match rustix::fs::flock(&target.file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => return Err(RewrapFileError::Busy),
+            Err(error) => return Err(io::Error::from(error).into()),
+        }
+        // Another one may have put a new file here before the lock was ours.
+        let (ours, named) = (target.file.metadata()?, fs::symlink_metadata(&target.path)?);
+        match (ours.dev(), ours.ino()) == (named.dev(), named.ino()) {
+            true => Ok(target),
+            false => Err(RewrapFileError::Busy),
+        }
+    }
+
+    fn regular(file: File, path: PathBuf) -> Result<Self, RewrapFileError> {
+        match file.metadata()?.is_file() {
+            true => Ok(Self { file, path }),
+            false => Err(io::Error::other("not a regular file").into()),
+        }
+    }
+
+    /// Opens the file's own header, or its journal's, and makes sure that the
+    /// DEK is the payload's: no journal can choose that.
+    async fn open(&self, decryptor: &Decryptor) -> Result<Found, RewrapFileError> {
+        let headers = Headers::read(&self.file, &self.path)?;
+        let found = match headers.own().cloned() {
+            Ok(own) => match decryptor.open_header(own.clone()).await {
+                Ok(open) => Ok(newer(open, headers.pending())),
+                Err(error) => {
+                    let pending = open_pending(decryptor, headers.pending()).await;
+                    let pending = pending.filter(|pending| supersedes(pending, &own));
+                    pending.ok_or(RewrapFileError::from(RewrapError::from(error)))
+                }
+            },
+            Err(error) => open_pending(decryptor, headers.pending())
+                .await
+                .ok_or(ReadHeaderError::from(error.clone()).into()),
+        }?;
+        (&self.file).seek(SeekFrom::Start(headers.header_len() as u64))?;
+        let envelope = found.open.envelope(Backend::default());
+        envelope.reader(&self.file).map_err(DecryptError::from)?;
+        Ok(found)
+    }
+
+    fn replace(&self, old: &Found, new: &RewrappedHeader) -> Result<FileRewrap, RewrapFileError> {
+        let in_place = journal_path(&self.path).filter(|_| new.fits());
+        match &in_place {
+            Some(journal) => {
+                self.write_journal(journal, new.as_bytes())?;
+                self.overwrite(new.as_bytes())?;
+                self.remove_journal()?;
+            }
+            None => self.rewrite(old.open.header.as_bytes().len(), new.as_bytes())?,
+        }
+        Ok(FileRewrap {
+            header: new.header().clone(),
+            changes: new.changes().to_vec(),
+            repaired: old.repair,
+            rewritten: in_place.is_none(),
+        })
+    }
+
+    /// From when this is done the new header is the file's.
+    fn write_journal(&self, path: &Path, header: &[u8]) -> io::Result<()> {
+        let mut journal = OutputFile::create_like(path, true, self.file.metadata()?)?;
+        self.give_to_owner(journal.file())?;
+        journal.write_all(header)?;
+        reached(Step::JournalGrows);
+        journal.commit()?;
+        reached(Step::JournalIsThere);
+        Ok(())
+    }
+
+    fn overwrite(&self, header: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(header, 0)?;
+        reached(Step::HeaderIsWritten);
+        self.file.sync_all()?;
+        Ok(())
+    }
+
+    /// Whatever is in it: the file's own header has verified.
+    fn remove_journal(&self) -> io::Result<()> {
+        let Some(journal) = journal_path(&self.path) else { return Ok(()) };
+        if journal.symlink_metadata().is_err() {
+            return Ok(());
+        }
+        // The header may be one that a killed rewrap had no time to sync.
+        self.file.sync_all()?;
+        reached(Step::HeaderIsDurable);
+        fs::remove_file(journal)?;
+        sync_folder(folder_of(&self.path))?;
+        reached(Step::JournalIsGone);
+        Ok(())
+    }
+
+    /// Writes the file anew, with `header` in place of its first `old_len` bytes.
+    fn rewrite(&self, old_len: usize, header: &[u8]) -> Result<(), RewrapFileError> {
+        let metadata = self.file.metadata()?;
+        if metadata.nlink() > 1 {
+            return Err(RewrapFileError::OtherNames { names: metadata.nlink() });
+        }
+        let payload_len = metadata.len() - old_len as u64;
+        check_free_space(folder_of(&self.path), payload_len + header.len() as u64)?;
+        let mut output = OutputFile::create(&self.path, true)?;
+        self.give_to_owner(output.file())?;
+        output.file().write_all(header)?;
+        (&self.file).seek(SeekFrom::Start(old_len as u64))?;
+        // On Linux the kernel copies, and shares blocks where it can.
+        let copied = io::copy(&mut &self.file, output.file())?;
+        if copied != payload_len {
+            return Err(io::Error::other("the file changed while it was copied").into());
+        }
+        output.file().set_permissions(metadata.permissions())?;
+        reached(Step::CopyGrows);
+        output.commit()?;
+        reached(Step::CopyIsThere);
+        Ok(())
+    }
+
+    /// A journal of somebody else is not believed, and a file of somebody else
+    /// may be out of its owner's reach.
+    fn give_to_owner(&self, made: &File) -> io::Result<()> {
+        let (theirs, ours) = (self.file.metadata()?, made.metadata()?);
+        if theirs.uid() != ours.uid() {
+            rustix::fs::fchown(made, Some(Uid::from_raw(theirs.uid())), None)?;
+        }
+        if theirs.gid() != ours.gid() {
+            // Whoever is not in that group cannot; the file's mode still holds.
+            let _ = rustix::fs::fchown(made, None, Some(Gid::from_raw(theirs.gid())));
+        }
+        Ok(())
+    }
+}
+
+/// The journal's header, if it comes after the one that opened.
+fn newer(open: OpenHeader, pending: Option<&UnverifiedHeader>) -> Found {
+    let key = schedule::header_key(open.dek.expose(), &open.header.header().envelope_id());
+    let pending = pending
+        .filter(|pending| {
+            pending.header().generation() > open.header.header().generation()
+                && pending.header().envelope_id() == open.header.header().envelope_id()
+        })
+        .and_then(|pending| pending.clone().verify(&key).ok());
+    match pending {
+        Some(header) => Found { open: OpenHeader { header, ..open }, repair: true },
+        None => Found { open, repair: false },
+    }
+}
+
+async fn open_pending(decryptor: &Decryptor, pending: Option<&UnverifiedHeader>) -> Option<Found> {
+    let open = decryptor.open_header(pending?.clone()).await.ok()?;
+    Some(Found { open, repair: true })
+}
+
+/// True if the journal's header comes after the file's own, or that is torn.
+fn supersedes(pending: &Found, own: &UnverifiedHeader) -> bool {
+    let (dek, header) = (&pending.open.dek, pending.open.header.header());
+    let key = schedule::header_key(dek.expose(), &header.envelope_id());
+    match own.clone().verify(&key) {
+        Ok(own) => header.generation() > own.header().generation(),
+        Err(_) => true,
+    }
+}
+
+/// Why a file's header was not replaced.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RewrapFileError {
+    /// Another rewrap has the file, or something has replaced it just now.
+    #[error("another rewrap is at work on the file")]
+    Busy,
+    /// No header could be read.
+    #[error(transparent)]
+    Header(#[from] HeaderError),
+    /// Reading or writing failed.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The file has to be written anew, and other names (hard links) would keep
+    /// the old one.
+    #[error(
+        "the new header does not fit in the old one's place, and the file cannot be written anew: \
+         it has {names} names (hard links), and the others would keep the old header"
+    )]
+    OtherNames {
+        /// How many it has.
+        names: u64,
+    },
+    /// The payload is not that of the header.
+    #[error(transparent)]
+    Payload(#[from] PayloadError),
+    /// There is no new header.
+    #[error(transparent)]
+    Rewrap(#[from] RewrapError),
+}
+
+impl From<ReadHeaderError> for RewrapFileError {
+    fn from(error: ReadHeaderError) -> Self {
+        match error {
+            ReadHeaderError::Header(error) => Self::Header(error),
+            ReadHeaderError::Io(error) => Self::Io(error),
+        }
+    }
+}
+
+impl From<OpenError> for RewrapFileError {
+    fn from(error: OpenError) -> Self {
+        Self::Rewrap(error.into())
+    }
+}
+
+impl From<DecryptError> for RewrapFileError {
+    fn from(error: DecryptError) -> Self {
+        match error {
+            DecryptError::Header(error) => error.into(),
+            DecryptError::Io(error) => Self::Io(error),
+            DecryptError::Open(error) => error.into(),
+            DecryptError::Payload(error) => Self::Payload(error),
+        }
+    }
+}
+
+/// Where a rewrap can be killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    JournalGrows,
+    JournalIsThere,
+    HeaderIsWritten,
+    HeaderIsDurable,
+    JournalIsGone,
+    CopyGrows,
+    CopyIsThere,
+}
+
+#[cfg(not(test))]
+fn reached(_: Step) {}
+
+#[cfg(test)]
+use tests::reached;
+
+#[cfg(test)]
+mod tests;
