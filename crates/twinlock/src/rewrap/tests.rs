@@ -1,5 +1,6 @@
 use futures_util::FutureExt as _;
-use twinlock_format::EncryptionContext;
+use twinlock_format::{EncryptionContext, EnvelopeId};
+use twinlock_keys::Secret;
 
 use super::*;
 use crate::testing::MemoryHolder;
@@ -118,6 +119,32 @@ fn only_the_keyslots_of_the_key_are_changed() {
     // A second time there is no such keyslot, and nothing to do.
     let again = now(decryptor(&[(&p, &new)]).rewrap(header(&after), &plan)).unwrap();
     assert!(again.is_none());
+}
+
+#[test]
+fn a_keyslot_of_a_newer_version_is_kept_byte_for_byte() {
+    let ((_, p), (_, old), (_, new)) = (provider("p"), customer("old"), customer("new"));
+    let (dek, id) = (Secret::<32>::random().unwrap(), EnvelopeId([7; 32]));
+    let context = EncryptionContext::new();
+    let keyslots = [(); 2].map(|()| {
+        let pair = now(NewPair::make(&p, &old, &context, true)).unwrap();
+        Keyslot::from(pair.keyslot(&id, &dek).unwrap())
+    });
+    let key = schedule::header_key(dek.expose(), &id);
+    let known = Header::new(id, context, keyslots.into()).unwrap();
+    let mut bytes = known.encode(Padding::Standard).unwrap().sign(&key);
+    // The second keyslot: an array of its kind, 1, and a byte string.
+    let at = bytes.windows(3).rposition(|three| three == [0x82, 0x01, 0x59]).unwrap();
+    bytes[at + 1] = 2;
+    let newer = UnverifiedHeader::parse(bytes).unwrap().header().clone();
+    assert_eq!(newer.keyslots()[1].kind(), 2);
+    let newer = newer.encode(Padding::Standard).unwrap().sign(&key);
+
+    let plan = RewrapPlan::new().to_customer(new);
+    let opener = decryptor(&[(&p, &old)]);
+    let after = now(opener.rewrap(header(&newer), &plan)).unwrap().unwrap();
+    assert_eq!(after.header().keyslots()[1], header(&newer).header().keyslots()[1]);
+    assert_ne!(after.header().keyslots()[0], header(&newer).header().keyslots()[0]);
 }
 
 #[test]
