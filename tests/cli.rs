@@ -6,5 +6,6 @@ mod hostile;
 mod large;
 mod pipes;
 mod reports;
+mod rewrap;
 mod signals;
 mod tokens;

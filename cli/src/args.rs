@@ -68,6 +68,7 @@ pub(crate) enum Verb {
     Inspect(InspectArgs),
     Verify(VerifyArgs),
     Prove(ProveArgs),
+    Rewrap(RewrapArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),
 }
@@ -240,6 +241,74 @@ pub(crate) struct ProveArgs {
     /// The file to try, or - for stdin
     #[arg(value_name = "FILE")]
     pub(crate) input: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) keys: KeyArgs,
+}
+
+/// Change the keys of a file, without its payload
+///
+/// Reads and writes the header alone, in place where it fits. --provider and
+/// --customer name keys that the file has (flags, variables or the profile, as
+/// for decrypting), and the other flags what is to change. Each keyslot that
+/// changes gets new shares, which both of its holders must unwrap once. Without
+/// any such flag it only finishes a rewrap that was cut short: the file opens
+/// meanwhile, with the old keys or the new ones.
+///
+/// Rewrap is not revocation: an old copy of the header still opens the payload
+/// with the old keys. Only encrypting anew revokes.
+#[derive(Debug, ClapArgs)]
+#[command(after_long_help = REWRAP_EXAMPLES)]
+pub(crate) struct RewrapArgs {
+    /// The file to change
+    #[arg(value_name = "FILE")]
+    pub(crate) input: PathBuf,
+
+    /// Give new shares to the keyslots that name this key
+    ///
+    /// Either side's key, as `twinlock inspect` shows it, or one version of it.
+    /// A file without such a keyslot stays as it is. Needed with --to-provider
+    /// and --to-customer if the file has several keyslots.
+    #[arg(long, value_name = "URI[@VERSION]", help_heading = "Changes")]
+    pub(crate) from_key: Option<String>,
+
+    /// The new provider's key
+    #[arg(long, value_name = "URI", help_heading = "Changes")]
+    pub(crate) to_provider: Option<String>,
+
+    /// The new customer's key
+    #[arg(long, value_name = "URI", help_heading = "Changes")]
+    pub(crate) to_customer: Option<String>,
+
+    /// Add a keyslot of these keys, unless there is one; repeatable
+    #[arg(
+        long = "add-keyslot",
+        value_name = "PROVIDER_URI,CUSTOMER_URI",
+        help_heading = "Changes"
+    )]
+    pub(crate) add: Vec<KeyslotUris>,
+
+    /// Remove the keyslots of these keys; repeatable
+    ///
+    /// It must be possible to open them with the keys given, and another one
+    /// that opens has to remain. The last one cannot be removed.
+    #[arg(
+        long = "remove-keyslot",
+        value_name = "PROVIDER_URI,CUSTOMER_URI",
+        help_heading = "Changes"
+    )]
+    pub(crate) remove: Vec<KeyslotUris>,
+
+    /// Remove keyslots even if they do not open, as after the loss of a key
+    #[arg(long, requires = "remove", help_heading = "Changes")]
+    pub(crate) remove_unopened: bool,
+
+    /// Open the file, say what would change, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    #[command(flatten)]
+    pub(crate) expected: ExpectedArgs,
 
     #[command(flatten)]
     pub(crate) keys: KeyArgs,
@@ -431,6 +500,18 @@ Examples:
   twinlock prove backup.tar.twl
   twinlock prove --json backup.tar.twl > evidence.json";
 
+const REWRAP_EXAMPLES: &str = "\
+Examples:
+  twinlock rewrap data.twl --context object=data \\
+    --to-customer 'pkcs11:token=new;object=kek'
+  twinlock rewrap data.twl --any-context --dry-run --json \\
+    --from-key 'pkcs11:token=old;object=kek' \\
+    --to-customer 'pkcs11:token=new;object=kek'
+  twinlock rewrap data.twl --context object=data --add-keyslot \\
+    'aws-kms://<key ARN>,pkcs11:token=recovery;object=kek'
+  twinlock rewrap data.twl --context object=data --remove-keyslot \\
+    'aws-kms://<key ARN>,pkcs11:token=recovery;object=kek'";
+
 const KEYS_CREATE_EXAMPLES: &str = "\
 Examples:
   twinlock keys create \\
@@ -483,6 +564,7 @@ mod tests {
             INSPECT_EXAMPLES,
             VERIFY_EXAMPLES,
             PROVE_EXAMPLES,
+            REWRAP_EXAMPLES,
             KEYS_CREATE_EXAMPLES,
             KEYS_LIST_EXAMPLES,
             KEYS_CHECK_EXAMPLES,

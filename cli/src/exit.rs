@@ -5,9 +5,10 @@ use std::fmt::Display;
 use std::io;
 use std::path::Path;
 
+use twinlock::file::RewrapFileError;
 use twinlock::{
     ContextError, FailedAttempt, HeaderError, HolderError, HolderErrorKind, KeyUriError, OpenError,
-    OpenErrorKind, PayloadError, PrepareError, ReadHeaderError, WrongSide,
+    OpenErrorKind, PayloadError, PrepareError, ReadHeaderError, RewrapError, WrongSide,
 };
 
 /// What a failed run comes down to. [`Kind::code`] is the exit code, and
@@ -361,6 +362,43 @@ impl From<PrepareError> for Failure {
             | PrepareError::SegmentLen(_) => Self::misconfigured(message),
             PrepareError::Header(_) | PrepareError::HeaderTooLarge(_) => Self::usage(message),
             _ => Self::new(Kind::Failed, message),
+        }
+    }
+}
+
+impl From<RewrapFileError> for Failure {
+    fn from(error: RewrapFileError) -> Self {
+        let message = error.to_string();
+        match error {
+            RewrapFileError::Busy => Self::new(Kind::Unavailable, message).hint("try again later"),
+            RewrapFileError::Header(error) => Self::from(error),
+            RewrapFileError::Io(error) => Self::from(error),
+            RewrapFileError::OtherNames { .. } => {
+                Self::new(Kind::Failed, message).hint("rewrap a copy, and let the other names go")
+            }
+            RewrapFileError::Payload(error) => Self::from(error),
+            RewrapFileError::Rewrap(error) => Self::from(error),
+            _ => Self::new(Kind::Failed, message),
+        }
+    }
+}
+
+impl From<RewrapError> for Failure {
+    fn from(error: RewrapError) -> Self {
+        let message = error.to_string();
+        match error {
+            RewrapError::Open(error) => Self::from(error),
+            RewrapError::Prepare(error) => Self::from(*error),
+            RewrapError::Ambiguous { .. } => {
+                Self::usage(message).hint("name a key of that keyslot with --from-key")
+            }
+            RewrapError::NoHolder { side, .. } => Self::usage(message)
+                .hint(format!("name it with --{side}, or a new one with --to-{side}")),
+            RewrapError::NoneOpens | RewrapError::Unopened { .. } => Self::usage(message).hint(
+                "name its keys with --keyslot, so that it can be tried; --remove-unopened does \
+                 without, as after the loss of a key",
+            ),
+            _ => Self::usage(message),
         }
     }
 }

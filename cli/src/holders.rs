@@ -11,8 +11,8 @@ use std::sync::Arc;
 use tokio::runtime::Runtime;
 use twinlock::{
     BoxFuture, CustomerKey, Decryptor, Encryptor, EncryptorBuilder, Envelope, FileKek, Header,
-    HolderError, KeyHolder, KeyUri, OpenError, ProviderKey, Share, Side, UnverifiedHeader,
-    WrapContext, WrappedShare,
+    HolderError, KeyHolder, KeyUri, OpenError, ProviderKey, RewrapPlan, Share, Side,
+    UnverifiedHeader, WrapContext, WrappedShare,
 };
 
 pub(crate) use check::check;
@@ -22,7 +22,7 @@ use check::milliseconds;
 use check::round_trip;
 
 use crate::exit::Failure;
-use crate::settings::{Access, KeySpec, Settings};
+use crate::settings::{Access, KeyPair, KeySpec, Settings};
 
 /// The schemes that this build can use.
 pub(crate) const BUILT_IN: &[&str] = &[
@@ -98,22 +98,70 @@ impl Opened {
     }
 }
 
-/// Opens `header` with the holders of `settings` that it names. `decryptor`
-/// says what to expect of the header, which is checked before any holder is
-/// asked for anything.
+/// Opens the first of `headers` that opens, with the holders of `settings` that
+/// it names. `decryptor` says what to expect of it, which is checked before any
+/// holder is asked for anything. The failure is that of the first.
 pub(crate) async fn open_envelope(
+    headers: Vec<UnverifiedHeader>,
+    decryptor: Decryptor,
+    settings: &Settings,
+) -> Result<Envelope, Failure> {
+    let mut first_failure = None;
+    for header in headers {
+        match open_with_header(header, decryptor.clone(), settings).await {
+            Ok(envelope) => return Ok(envelope),
+            Err(failure) => _ = first_failure.get_or_insert(failure),
+        }
+    }
+    Err(first_failure.expect("an input has a header"))
+}
+
+async fn open_with_header(
     header: UnverifiedHeader,
     decryptor: Decryptor,
     settings: &Settings,
 ) -> Result<Envelope, Failure> {
     decryptor.check(&header)?;
     let Equipped { decryptor, unresolved } =
-        Equipped::new(decryptor, header.header(), settings).await?;
+        Equipped::new(decryptor, &[header.header()], settings).await?;
     decryptor.open(header).await.map_err(|error| match (error, unresolved) {
         // The alias that could not be resolved may be the key that is missing.
         (OpenError::NoKeyslot { .. }, Some(failure)) => failure,
         (error, _) => Failure::from(error),
     })
+}
+
+/// The keys that a rewrap brings in.
+#[derive(Default)]
+pub(crate) struct NewKeys {
+    pub(crate) provider: Option<KeySpec>,
+    pub(crate) customer: Option<KeySpec>,
+    pub(crate) keyslots: Vec<KeyPair>,
+}
+
+impl NewKeys {
+    /// `plan` with these keys, which are opened for it.
+    pub(crate) async fn open(
+        &self,
+        mut plan: RewrapPlan,
+        access: &Access,
+    ) -> Result<RewrapPlan, Failure> {
+        let mut opened = Opened::default();
+        if let Some(spec) = &self.provider {
+            let holder = opened.get(spec, Side::Provider, access).await?;
+            plan = plan.to_provider(ProviderKey::shared(holder)?);
+        }
+        if let Some(spec) = &self.customer {
+            let holder = opened.get(spec, Side::Customer, access).await?;
+            plan = plan.to_customer(CustomerKey::shared(holder)?);
+        }
+        for KeyPair { provider, customer } in &self.keyslots {
+            let provider = opened.get(provider, Side::Provider, access).await?;
+            let customer = opened.get(customer, Side::Customer, access).await?;
+            plan = plan.add_keyslot(ProviderKey::shared(provider)?, CustomerKey::shared(customer)?);
+        }
+        Ok(plan)
+    }
 }
 
 /// A decryptor with those holders of some settings that a header names.
@@ -124,12 +172,12 @@ pub(crate) struct Equipped {
 }
 
 impl Equipped {
-    /// Opens only what `header` names: nobody is asked for the PIN of a token
+    /// Opens only what one of `headers` names: nobody is asked for the PIN of a token
     /// that cannot help. A holder that does not open takes part as one that
     /// fails, since another keyslot may do.
     pub(crate) async fn new(
         mut decryptor: Decryptor,
-        header: &Header,
+        headers: &[&Header],
         settings: &Settings,
     ) -> Result<Self, Failure> {
         for (from, to) in &settings.moved {
@@ -137,7 +185,7 @@ impl Equipped {
         }
         let mut equipped = Self { decryptor, unresolved: None };
         for (side, spec) in settings.keys() {
-            if may_be_named(header, side, spec, settings) {
+            if headers.iter().any(|header| may_be_named(header, side, spec, settings)) {
                 equipped = equipped.with(side, spec, &settings.access).await?;
             }
         }

@@ -5,6 +5,9 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
+use twinlock::file::Headers;
+use twinlock::{UnverifiedHeader, read_header};
+
 use crate::exit::Failure;
 
 /// The name that means stdin and stdout.
@@ -15,6 +18,8 @@ pub(crate) struct Input {
     file: File,
     /// For messages.
     name: String,
+    /// Empty for stdin.
+    path: PathBuf,
     /// Of a file that was named; `None` for stdin.
     metadata: Option<Metadata>,
     read: u64,
@@ -25,7 +30,8 @@ impl Input {
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
         if path == Path::new(DASH) {
             let file = File::from(io::stdin().as_fd().try_clone_to_owned()?);
-            return Ok(Self { file, name: "stdin".to_owned(), metadata: None, read: 0 });
+            let (name, path) = ("stdin".to_owned(), PathBuf::new());
+            return Ok(Self { file, name, path, metadata: None, read: 0 });
         }
         let failed = |error: io::Error| Failure::file(path, &error);
         // Asked before it is opened: to open a pipe waits for its writer.
@@ -34,7 +40,20 @@ impl Input {
         let metadata = file.metadata().map_err(failed)?;
         refuse_irregular(path, metadata.file_type())?;
         let name = path.display().to_string();
-        Ok(Self { file, name, metadata: Some(metadata), read: 0 })
+        Ok(Self { file, name, path: path.to_owned(), metadata: Some(metadata), read: 0 })
+    }
+
+    /// The headers to try, one after the other: the input's own, and that of
+    /// the journal of a rewrap that was cut short. Leaves the input behind them.
+    pub(crate) fn headers(&mut self) -> Result<Vec<UnverifiedHeader>, Failure> {
+        let headers = match self.metadata {
+            None => Ok(vec![read_header(self).map_err(|e| Failure::from(e).about(&self.name))?]),
+            Some(_) => Headers::read(&self.file, &self.path).and_then(|headers| {
+                self.seek(SeekFrom::Start(headers.header_len() as u64))?;
+                Ok(headers.candidates()?)
+            }),
+        };
+        headers.map_err(|error| Failure::from(error).about(&self.name))
     }
 
     /// What it is called in messages and reports.

@@ -70,6 +70,7 @@ fn run(args: &Args, console: Console) -> Result<Outcome, Failure> {
         Verb::Inspect(args) => verbs::inspect::run(args),
         Verb::Verify(args) => verbs::verify::run(&app, args),
         Verb::Prove(args) => verbs::prove::run(&app, args),
+        Verb::Rewrap(args) => verbs::rewrap::run(&app, args),
         Verb::Completions(args) => verbs::generate::completions(args),
         Verb::Man(args) => verbs::generate::man(args),
     }

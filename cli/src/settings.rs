@@ -64,6 +64,11 @@ impl KeySpec {
         }
     }
 
+    /// Reads the URI of a flag as the key of this side.
+    pub(crate) fn of_flag(side: Side, uri: &str, flag: &str) -> Result<Self, Failure> {
+        Self::parse_for(side, &Named::new(uri, flag))
+    }
+
     fn parse_for(side: Side, named: &Named) -> Result<Self, Failure> {
         let spec = Self::parse(&named.uri).map_err(|failure| failure.about(&named.origin))?;
         let scheme = spec.key_uri().scheme();

@@ -67,6 +67,28 @@ fn a_token_and_a_kms_open_together_and_prove_it() {
 }
 
 #[test]
+fn a_key_in_a_token_that_was_rewrapped_away_no_longer_opens() {
+    let rig = Rig::new();
+    let (dir, new) = (&rig.dir, rig.uri("second"));
+    dir.run(["keys", "create", &new]).ok();
+    dir.write("a", "secret");
+    dir.run(["encrypt", "a"]).ok();
+    let old_copy = dir.read("a.twl");
+    let report = dir.run(["--json", "rewrap", "a.twl", "--to-customer", &new]).ok().json();
+    assert_eq!(report["changed"], true, "{report}");
+    assert_eq!(report["revokes"], false, "{report}");
+    dir.run(["decrypt", "a.twl", "-o", "-"]).with(4);
+    let with_new = ["--customer", new.as_str()];
+    let opened = dir.run(["decrypt", "a.twl", "-o", "-"].into_iter().chain(with_new)).ok();
+    assert_eq!(opened.stdout, b"secret");
+    let proof = dir.run(["--json", "prove", "a.twl"].into_iter().chain(with_new)).ok().json();
+    assert_eq!(proof["proves"], true, "{proof}");
+    // Rewrap is not revocation.
+    dir.write("a.twl", old_copy);
+    assert_eq!(dir.run(["decrypt", "a.twl", "-o", "-"]).ok().stdout, b"secret");
+}
+
+#[test]
 fn proof_of_keys_in_files_is_none() {
     let dir = Dir::with_keys();
     dir.write("a", "secret");

@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, Read, Seek as _, SeekFrom, Write};
 
 use serde::Serialize;
-use twinlock::{Envelope, SeekReader, UnverifiedHeader, read_header};
+use twinlock::{Envelope, SeekReader, UnverifiedHeader};
 use zeroize::Zeroizing;
 
 use super::{expecting, is_dash};
@@ -42,12 +42,12 @@ pub(crate) fn run(app: &App<'_>, args: &DecryptArgs) -> Result<Outcome, Failure>
     let plan = Plan::new(app, &args.expected, &args.keys)?;
     let mut input = Input::open(&args.input)?;
     destination.check(&args.output, &input)?;
-    let header = read_header(&mut input).map_err(|e| Failure::from(e).about(input.name()))?;
-    plan.check(&header).map_err(|failure| failure.about(input.name()))?;
+    let headers = input.headers()?;
+    plan.check(&headers).map_err(|failure| failure.about(input.name()))?;
 
     let like = input.metadata().filter(|_| args.range.is_none());
     let output = destination.open(&args.output, like, expected_len(&input, args.range))?;
-    let envelope = plan.open(header).map_err(|failure| failure.about(input.name()))?;
+    let envelope = plan.open(headers).map_err(|failure| failure.about(input.name()))?;
     let name = input.name().to_owned();
     let len = match args.range {
         None => decrypt(app, &envelope, input, output),
@@ -102,15 +102,16 @@ impl Plan {
         Ok(Self { settings, decryptor: expecting(expected)? })
     }
 
-    /// Whether the header is what is expected; no holder is asked.
-    pub(super) fn check(&self, header: &UnverifiedHeader) -> Result<(), Failure> {
-        Ok(self.decryptor.check(header)?)
+    /// Whether one of the headers is what is expected; no holder is asked.
+    pub(super) fn check(&self, headers: &[UnverifiedHeader]) -> Result<(), Failure> {
+        let checked = headers.iter().map(|header| self.decryptor.check(header));
+        Ok(checked.reduce(Result::or).unwrap_or(Ok(()))?)
     }
 
     /// The key step.
-    pub(super) fn open(self, header: UnverifiedHeader) -> Result<Envelope, Failure> {
+    pub(super) fn open(self, headers: Vec<UnverifiedHeader>) -> Result<Envelope, Failure> {
         let runtime = holders::runtime()?;
-        runtime.block_on(holders::open_envelope(header, self.decryptor, &self.settings))
+        runtime.block_on(holders::open_envelope(headers, self.decryptor, &self.settings))
     }
 }
 

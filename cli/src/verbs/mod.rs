@@ -7,6 +7,7 @@ pub(crate) mod init;
 pub(crate) mod inspect;
 pub(crate) mod keys;
 pub(crate) mod prove;
+pub(crate) mod rewrap;
 pub(crate) mod verify;
 
 use std::path::Path;
@@ -33,6 +34,7 @@ pub(crate) fn name(verb: &Verb) -> &'static str {
         Verb::Inspect(_) => "inspect",
         Verb::Verify(_) => "verify",
         Verb::Prove(_) => "prove",
+        Verb::Rewrap(_) => "rewrap",
         Verb::Completions(_) => "completions",
         Verb::Man(_) => "man",
     }

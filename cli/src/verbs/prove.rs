@@ -104,7 +104,7 @@ pub(crate) fn run(app: &App<'_>, args: &ProveArgs) -> Result<Outcome, Failure> {
 /// one.
 async fn prove(header: &UnverifiedHeader, settings: &Settings) -> Result<Vec<Proof>, Failure> {
     let Equipped { decryptor, unresolved } =
-        Equipped::new(Decryptor::any_context(), header.header(), settings).await?;
+        Equipped::new(Decryptor::any_context(), &[header.header()], settings).await?;
     let proofs = decryptor.prove(header).await;
     if !proofs.is_empty() {
         return Ok(proofs);

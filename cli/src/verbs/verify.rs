@@ -3,7 +3,7 @@
 use std::io::BufRead as _;
 
 use serde::Serialize;
-use twinlock::{Envelope, read_header};
+use twinlock::Envelope;
 
 use super::decrypt::Plan;
 use crate::App;
@@ -28,9 +28,9 @@ pub(crate) fn run(app: &App<'_>, args: &VerifyArgs) -> Result<Outcome, Failure> 
     let mut input = Input::open(&args.input)?;
     let name = input.name().to_owned();
     let about = |failure: Failure| failure.about(&name);
-    let header = read_header(&mut input).map_err(|error| about(error.into()))?;
-    plan.check(&header).map_err(about)?;
-    let envelope = plan.open(header).map_err(about)?;
+    let headers = input.headers()?;
+    plan.check(&headers).map_err(about)?;
+    let envelope = plan.open(headers).map_err(about)?;
     let plaintext_len =
         verify(app, &envelope, input).map_err(|failure| failure.about_content(&name))?;
 

@@ -1,0 +1,187 @@
+//! `twinlock rewrap`
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+use twinlock::file::{FileRewrap, preview_rewrap_file, rewrap_file};
+use twinlock::{KeySelector, KeyUri, KeyslotChange, KeyslotKeys, RewrapPlan, Side};
+
+use super::{expecting, is_dash};
+use crate::App;
+use crate::args::RewrapArgs;
+use crate::args::values::KeyslotUris;
+use crate::exit::Failure;
+use crate::holders::{self, Equipped, NewKeys};
+use crate::input::Input;
+use crate::report::{self, Outcome};
+use crate::settings::{KeyPair, KeySpec, Settings};
+
+/// What whoever rotates a key must not be left to believe.
+const NOT_REVOKED: &str = "Rewrap is not revocation: an old copy of the header still opens the \
+                           payload with the old keys.";
+
+/// What `--json` says.
+#[derive(Serialize)]
+struct Report {
+    input: String,
+    dry_run: bool,
+    changed: bool,
+    changes: Vec<Change>,
+    /// An earlier rewrap had been cut short; it is finished, but for a dry run.
+    repaired: bool,
+    /// The new header did not fit in place: the file was written anew.
+    rewritten: bool,
+    /// Always false: old headers still open the payload.
+    revokes: bool,
+    envelope_id: String,
+    generation: u64,
+    context: serde_json::Value,
+}
+
+#[derive(Serialize)]
+struct Change {
+    before: Option<Keys>,
+    after: Option<Keys>,
+}
+
+#[derive(Serialize)]
+struct Keys {
+    provider: String,
+    customer: String,
+}
+
+pub(crate) fn run(app: &App<'_>, args: &RewrapArgs) -> Result<Outcome, Failure> {
+    if is_dash(&args.input) {
+        return Err(Failure::usage("rewrap changes a file in place, and stdin is a stream"));
+    }
+    let settings = Settings::resolve(app.common, &args.keys, app.environment)?;
+    let new_keys = new_keys(args)?;
+    let plan = plan(args)?;
+    let decryptor = expecting(&args.expected)?;
+
+    let mut input = Input::open(&args.input)?;
+    let name = input.name().to_owned();
+    let headers = input.headers()?;
+    let checked = headers.iter().map(|header| decryptor.check(header)).reduce(Result::or);
+    checked.unwrap_or(Ok(())).map_err(|error| Failure::from(error).about(&name))?;
+
+    let done = holders::runtime()?.block_on(async {
+        let headers: Vec<_> = headers.iter().map(|header| header.header()).collect();
+        let Equipped { decryptor, .. } = Equipped::new(decryptor, &headers, &settings).await?;
+        let plan = new_keys.open(plan, &settings.access).await?;
+        let done = match args.dry_run {
+            true => preview_rewrap_file(&decryptor, &args.input, &plan).await,
+            false => rewrap_file(&decryptor, &args.input, &plan).await,
+        };
+        done.map_err(|error| Failure::from(error).about(&name))
+    })?;
+
+    let text = match app.console.quiet {
+        true => String::new(),
+        false => text(&name, args.dry_run, &done),
+    };
+    Ok(Outcome::new("rewrap", text, &Report::new(name, args.dry_run, &done)))
+}
+
+fn plan(args: &RewrapArgs) -> Result<RewrapPlan, Failure> {
+    let mut plan = RewrapPlan::new();
+    if let Some(key) = &args.from_key {
+        let key: Result<KeySelector, _> = key.parse();
+        plan = plan.from_key(key.map_err(|e| Failure::from(e).about("--from-key"))?);
+    }
+    for keyslot in &args.remove {
+        let KeyPair { provider, customer } = pair(keyslot, "--remove-keyslot")?;
+        plan = plan.remove_keyslot(named(&provider)?, named(&customer)?);
+    }
+    Ok(match args.remove_unopened {
+        true => plan.remove_unopened(),
+        false => plan,
+    })
+}
+
+fn named(spec: &KeySpec) -> Result<KeyUri, Failure> {
+    let uri = spec.key_uri();
+    match uri.is_alias() {
+        true => Err(Failure::usage(format!(
+            "--remove-keyslot: {uri} is an alias; name the key as `twinlock inspect` shows it"
+        ))),
+        false => Ok(uri),
+    }
+}
+
+fn new_keys(args: &RewrapArgs) -> Result<NewKeys, Failure> {
+    let of_flag = |side, uri: &Option<String>, flag| {
+        uri.as_deref().map(|uri| KeySpec::of_flag(side, uri, flag)).transpose()
+    };
+    Ok(NewKeys {
+        provider: of_flag(Side::Provider, &args.to_provider, "--to-provider")?,
+        customer: of_flag(Side::Customer, &args.to_customer, "--to-customer")?,
+        keyslots: args
+            .add
+            .iter()
+            .map(|keyslot| pair(keyslot, "--add-keyslot"))
+            .collect::<Result<_, _>>()?,
+    })
+}
+
+fn pair(keyslot: &KeyslotUris, flag: &str) -> Result<KeyPair, Failure> {
+    Ok(KeyPair {
+        provider: KeySpec::of_flag(Side::Provider, &keyslot.provider, flag)?,
+        customer: KeySpec::of_flag(Side::Customer, &keyslot.customer, flag)?,
+    })
+}
+
+fn text(name: &str, dry_run: bool, done: &FileRewrap) -> String {
+    let mut text = String::new();
+    let mut line = |content: String| writeln!(text, "{content}").expect("a String takes all");
+    match (done.repaired, dry_run) {
+        (true, false) => line(format!("{name}: finished a rewrap that had been cut short")),
+        (true, true) => line(format!("{name}: would finish a rewrap that was cut short")),
+        (false, _) => {}
+    }
+    let generation = done.header.generation();
+    match (done.changes.is_empty(), dry_run) {
+        (true, _) => line(format!("{name}: no keyslot to change, generation {generation}")),
+        (false, true) => line(format!("{name}: would change, now generation {generation}")),
+        (false, false) => line(format!("{name}: changed, now generation {generation}")),
+    }
+    for change in &done.changes {
+        let keys = |keys: &Option<KeyslotKeys>| keys.as_ref().map(KeyslotKeys::to_string);
+        line(match (keys(&change.before), keys(&change.after)) {
+            (Some(before), Some(after)) => format!("  from {before}\n    to {after}"),
+            (Some(before), None) => format!("  removed {before}"),
+            (None, after) => format!("  added {}", after.unwrap_or_default()),
+        });
+    }
+    if done.changes.iter().any(|change| change.before.is_some()) {
+        line(NOT_REVOKED.to_owned());
+    }
+    text
+}
+
+impl Report {
+    fn new(input: String, dry_run: bool, done: &FileRewrap) -> Self {
+        Self {
+            input,
+            dry_run,
+            changed: !dry_run && !done.changes.is_empty(),
+            changes: done.changes.iter().map(Change::of).collect(),
+            repaired: done.repaired,
+            rewritten: done.rewritten,
+            revokes: false,
+            envelope_id: done.header.envelope_id().to_string(),
+            generation: done.header.generation().0,
+            context: report::context(done.header.context()),
+        }
+    }
+}
+
+impl Change {
+    fn of(change: &KeyslotChange) -> Self {
+        let keys = |keys: &KeyslotKeys| Keys {
+            provider: keys.provider.clone(),
+            customer: keys.customer.clone(),
+        };
+        Self { before: change.before.as_ref().map(keys), after: change.after.as_ref().map(keys) }
+    }
+}
