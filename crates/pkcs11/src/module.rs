@@ -92,9 +92,13 @@ fn resolved(path: &Path) -> Result<PathBuf, Pkcs11Error> {
 }
 
 fn initialised(path: &Path, context: &Mutex<Option<Pkcs11>>) -> Result<Pkcs11, Pkcs11Error> {
+    // Asked outside the lock: a call that hangs costs one thread, not all.
+    let known = context.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    if let Some(known) = known.filter(|known| !is_finalised(known)) {
+        return Ok(known);
+    }
     let mut context = context.lock().unwrap_or_else(PoisonError::into_inner);
     let loaded = match &*context {
-        Some(context) if !is_finalised(context) => return Ok(context.clone()),
         Some(context) => context.clone(),
         None => Pkcs11::new(path).map_err(|error| cannot_load(path, error))?,
     };
