@@ -40,6 +40,28 @@ pub(crate) fn kind(code: RvError, function: Function) -> ErrorKind {
     }
 }
 
+/// True if `code` means that the device failed. Handles that are stale and
+/// logins that were lost are nobody's failure.
+///
+/// What `C_Decrypt` says of a ciphertext is not: tokens answer a bad one with
+/// all sorts of codes, and whoever sends bad ciphertext must not be able to
+/// have the token declared dead.
+pub(crate) fn blames_device(code: RvError, function: &str) -> bool {
+    use RvError as Rv;
+    match code {
+        Rv::DeviceRemoved | Rv::TokenNotPresent | Rv::CryptokiNotInitialized => true,
+        Rv::DeviceError
+        | Rv::FipsSelfTestFailed
+        | Rv::FunctionFailed
+        | Rv::GeneralError
+        | Rv::SessionClosed
+        | Rv::SessionHandleInvalid
+        | Rv::SlotIdInvalid
+        | Rv::TokenNotRecognized => function != "C_Decrypt",
+        _ => false,
+    }
+}
+
 /// The table itself. No arm is a wildcard, so a new code does not compile
 /// until somebody has thought about it.
 fn usual_kind(code: RvError) -> ErrorKind {

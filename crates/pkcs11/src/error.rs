@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::time::Duration;
 
 use cryptoki::error::{Error, RvError};
 use twinlock_keys::{HolderAnswer, HolderError, HolderErrorKind};
@@ -17,6 +18,7 @@ pub struct Pkcs11Error {
     kind: ErrorKind,
     message: String,
     answer: Option<Answer>,
+    retry_after: Option<Duration>,
 }
 
 /// Whose fault it is, and whether a retry can help.
@@ -62,8 +64,20 @@ impl Pkcs11Error {
         self.answer.as_ref().map(|answer| ckr::name(answer.code))
     }
 
+    /// How long the token is left alone, so that a retry before is in vain:
+    /// it failed too often in a row.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), answer: None }
+        Self { kind, message: message.into(), answer: None, retry_after: None }
+    }
+
+    pub(crate) fn with_retry_after(mut self, time: Duration) -> Self {
+        self.retry_after = Some(time);
+        self
     }
 
     pub(crate) fn misconfigured(message: impl Into<String>) -> Self {
@@ -80,8 +94,8 @@ impl Pkcs11Error {
             Error::Pkcs11(code, function) => {
                 let kind = ckr::kind(code, function);
                 let message = format!("cannot {what}: {}", ckr::explanation(code, kind));
-                let function = format!("C_{function:?}");
-                Self { kind, message, answer: Some(Answer { code, function }) }
+                let answer = Some(Answer { code, function: format!("C_{function:?}") });
+                Self { kind, message, answer, retry_after: None }
             }
             Error::NullFunctionPointer | Error::MissingSymbol(_) | Error::NotSupported => {
                 Self::misconfigured(format!("cannot {what}: the module lacks a function ({error})"))
@@ -96,6 +110,14 @@ impl Pkcs11Error {
         self.kind = ErrorKind::BadCiphertext;
         self.message = crate::aead::REFUSED.to_owned();
         self
+    }
+
+    /// True if the device failed, rather than what was asked of it.
+    pub(crate) fn blames_device(&self) -> bool {
+        match &self.answer {
+            Some(answer) => ckr::blames_device(answer.code, &answer.function),
+            None => self.kind == ErrorKind::Gone,
+        }
     }
 
     /// The module's return code as cryptoki has it.
@@ -133,7 +155,13 @@ impl From<ErrorKind> for HolderErrorKind {
 impl From<Pkcs11Error> for HolderError {
     fn from(error: Pkcs11Error) -> Self {
         let code = error.code();
-        let holder_error = Self::new(error.kind.into(), error.message);
+        let kind = match HolderErrorKind::from(error.kind) {
+            HolderErrorKind::Unavailable { .. } => {
+                HolderErrorKind::Unavailable { retry_after: error.retry_after }
+            }
+            kind => kind,
+        };
+        let holder_error = Self::new(kind, error.message);
         match code {
             Some(code) => holder_error.with_answer(HolderAnswer::code(code)),
             None => holder_error,
@@ -162,5 +190,12 @@ mod tests {
         let error = HolderError::from(Pkcs11Error::of_call(error, "decrypt"));
         assert_eq!(error.kind(), HolderErrorKind::Unavailable { retry_after: None });
         assert_eq!(error.answer(), Some(&HolderAnswer::code("CKR_DEVICE_REMOVED")));
+    }
+
+    #[test]
+    fn a_holder_error_says_when_to_come_back() {
+        let retry_after = Some(Duration::from_secs(2));
+        let error = Pkcs11Error::new(ErrorKind::Gone, "").with_retry_after(Duration::from_secs(2));
+        assert_eq!(HolderError::from(error).kind(), HolderErrorKind::Unavailable { retry_after });
     }
 }

@@ -39,6 +39,7 @@
 #![forbid(unsafe_code)]
 
 mod aead;
+mod breaker;
 mod ckr;
 mod create;
 mod deadline;

@@ -4,12 +4,14 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::Duration;
 
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error, RvError};
 use twinlock_keys::Pkcs11Uri;
 
 use crate::Pkcs11Error;
+use crate::breaker::Trips;
 use crate::workers::{Limits, Workers};
 
 /// The module to use for URIs that name none.
@@ -43,7 +45,10 @@ impl Module {
 
     fn new(path: &Path) -> Self {
         let context = Arc::default();
-        let workers = Workers::new(Limits { workers: 1, queue: 64, hung: 2 }, {
+        // One broken token must not hide the module's others, so only calls
+        // that hang, all of them, open the breaker.
+        let trips = Trips { failures: u32::MAX, rest: Duration::from_secs(1) };
+        let workers = Workers::new(Limits { workers: 1, queue: 64, hung: 2, trips }, {
             let path = path.to_owned();
             let context = Arc::clone(&context);
             move || initialised(&path, &context)

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use twinlock_keys::Pkcs11Uri;
 
+use crate::breaker::Trips;
 use crate::login::{Credential, Login};
 use crate::module::Module;
 use crate::session::{Opener, TokenSession};
@@ -36,6 +37,7 @@ pub struct TokenOptions {
     workers: Option<usize>,
     queue: usize,
     hung_workers: usize,
+    breaker: Trips,
     allow_extractable: bool,
     even_at_final_try: bool,
     pin: PinSource,
@@ -48,6 +50,7 @@ impl Default for TokenOptions {
             workers: None,
             queue: 256,
             hung_workers: 4,
+            breaker: Trips { failures: 5, rest: Duration::from_secs(1) },
             allow_extractable: false,
             even_at_final_try: false,
             pin: PinSource::default(),
@@ -82,11 +85,27 @@ impl TokenOptions {
     }
 
     /// Workers that hang in the module and are replaced by others; 4 unless
-    /// told otherwise. Beyond, calls are answered with [`ErrorKind::Busy`]
-    /// until one comes back.
+    /// told otherwise. Beyond, the breaker opens (see
+    /// [`TokenOptions::with_breaker`]) until one comes back.
     #[must_use]
     pub fn with_hung_workers(mut self, workers: usize) -> Self {
         self.hung_workers = workers;
+        self
+    }
+
+    /// After how many failures of the device in a row, at least 1, calls are
+    /// answered at once, with [`ErrorKind::Gone`] or [`ErrorKind::Busy`] and
+    /// [`Pkcs11Error::retry_after`]; and after which time the first of them is
+    /// let through to see whether it works again, at most an hour. The time
+    /// doubles with each that fails, up to 32 times itself. 5 failures and a
+    /// second unless told otherwise.
+    ///
+    /// Hung calls count and codes such as `CKR_DEVICE_REMOVED`. Bad ciphertext,
+    /// a refusal or a missing key are answers: the device works.
+    #[must_use]
+    pub fn with_breaker(mut self, failures: u32, rest: Duration) -> Self {
+        let rest = rest.min(Duration::from_secs(60 * 60));
+        self.breaker = Trips { failures: failures.max(1), rest };
         self
     }
 
@@ -156,6 +175,7 @@ impl Token {
                 .unwrap_or_else(|| vendor_of(&facts.manufacturer, &facts.model).workers),
             queue: options.queue,
             hung: options.hung_workers,
+            trips: options.breaker,
         };
         let opener = Opener { module, uri: uri.clone(), login: Arc::new(login), read_write };
         let workers = Workers::new(limits, move || opener.open());

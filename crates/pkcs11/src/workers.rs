@@ -4,7 +4,8 @@
 //! therefore owns one session and takes calls from a bounded queue; the caller
 //! waits for an answer or for its deadline, whichever comes first. A worker
 //! that hangs in the module is abandoned and replaced, up to a bound; should it
-//! ever come back, it takes its place again or leaves.
+//! ever come back, it takes its place again or leaves. A breaker keeps calls
+//! away from a device that fails, and opens at that bound too.
 
 mod call;
 
@@ -14,6 +15,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use self::call::{Call, Job, Link, Reply};
+use crate::breaker::{Breaker, Trips};
 use crate::deadline::Alarm;
 use crate::{ErrorKind, Pkcs11Error};
 
@@ -35,6 +37,21 @@ pub(crate) struct Limits {
     pub(crate) queue: usize,
     /// Hung workers that are replaced.
     pub(crate) hung: usize,
+    /// When calls are kept away from the device.
+    pub(crate) trips: Trips,
+}
+
+impl Limits {
+    /// The most there can be, hung or not.
+    fn threads(self) -> usize {
+        self.workers.saturating_add(self.hung)
+    }
+
+    fn all_hung(self) -> Pkcs11Error {
+        let count = self.threads();
+        let message = format!("{count} calls hang in the PKCS#11 module; no more are sent into it");
+        Pkcs11Error::new(ErrorKind::Busy, message).with_retry_after(self.trips.rest)
+    }
 }
 
 /// What to do with a call whose session turns out to be gone.
@@ -55,6 +72,7 @@ impl<S: 'static> Workers<S> {
     ) -> Self {
         let shared = Shared {
             limits,
+            breaker: Breaker::new(limits.trips),
             connect: Box::new(connect),
             crew: Mutex::new(Crew::default()),
             changed: Condvar::new(),
@@ -63,13 +81,14 @@ impl<S: 'static> Workers<S> {
     }
 
     /// Runs `work` on a worker; fails when there is no answer after
-    /// `patience`.
+    /// `patience`, and at once while the breaker is open.
     pub(crate) async fn call<T: Send + 'static>(
         &self,
         patience: Duration,
         retry: Retry,
         work: impl FnMut(&mut S) -> Result<T, Pkcs11Error> + Send + 'static,
     ) -> Result<T, Pkcs11Error> {
+        let pass = self.shared.breaker.admit(Instant::now(), patience)?;
         let (reply, answer) = Reply::new();
         let alarm = self.alarm(&reply, patience)?;
         let call = Call { work, retry, patience, reply };
@@ -78,6 +97,7 @@ impl<S: 'static> Workers<S> {
             Err(error) => Err(error),
         };
         alarm.cancel();
+        pass.settle(&result);
         result
     }
 
@@ -123,6 +143,7 @@ impl<S: 'static> Drop for Workers<S> {
 
 struct Shared<S> {
     limits: Limits,
+    breaker: Breaker,
     connect: Box<dyn Fn() -> Result<S, Pkcs11Error> + Send + Sync>,
     crew: Mutex<Crew<S>>,
     changed: Condvar,
@@ -175,7 +196,7 @@ impl<S: 'static> Shared<S> {
         self.staff(&mut crew).map_err(no_thread)?;
         if crew.live.is_empty() {
             crew.queue.pop_back();
-            return Err(all_hung(crew.hung.len()));
+            return Err(self.limits.all_hung());
         }
         self.changed.notify_all();
         Ok(())
@@ -184,11 +205,10 @@ impl<S: 'static> Shared<S> {
     /// Starts workers while there are calls for them and room within the
     /// bounds.
     fn staff(self: &Arc<Self>, crew: &mut Crew<S>) -> std::io::Result<()> {
-        let bound = self.limits.workers + self.limits.hung;
         loop {
             let idle = crew.live.values().filter(|in_hand| in_hand.is_none()).count();
-            let room =
-                crew.live.len() < self.limits.workers && crew.live.len() + crew.hung.len() < bound;
+            let room = crew.live.len() < self.limits.workers
+                && crew.live.len() + crew.hung.len() < self.limits.threads();
             if idle >= crew.queue.len() || !room {
                 return Ok(());
             }
@@ -238,6 +258,9 @@ impl<S: 'static> Shared<S> {
     fn is_back(&self, worker: u64) -> bool {
         let mut crew = self.lock();
         let was_hung = crew.hung.remove(&worker);
+        if was_hung {
+            self.breaker.probe_soon(Instant::now());
+        }
         if was_hung && crew.live.len() >= self.limits.workers {
             return false;
         }
@@ -250,17 +273,21 @@ impl<S: 'static> Shared<S> {
     fn replace_hung(shared: &Weak<Self>) {
         let Some(shared) = shared.upgrade() else { return };
         let mut crew = shared.lock();
-        let next_end = crew.give_up_hung(Instant::now());
+        let now = Instant::now();
+        let (given_up, next_end) = crew.give_up_hung(now);
+        (0..given_up).for_each(|_| shared.breaker.failed(&hangs(), now));
         if let Err(error) = shared.staff(&mut crew) {
             tracing::warn!(%error, "no thread for another PKCS#11 worker");
         }
-        let hung = crew.hung.len();
+        if crew.hung.len() >= shared.limits.threads() {
+            shared.breaker.trip(&shared.limits.all_hung(), now);
+        }
         let hopeless = match crew.live.is_empty() {
             true => std::mem::take(&mut crew.queue),
             false => VecDeque::new(),
         };
         drop(crew);
-        hopeless.into_iter().for_each(|job| job.refuse(all_hung(hung)));
+        hopeless.into_iter().for_each(|job| job.refuse(shared.limits.all_hung()));
         if let Some(when) = next_end {
             let shared = Arc::downgrade(&shared);
             // The thread for alarms is running: it is the caller.
@@ -271,8 +298,10 @@ impl<S: 'static> Shared<S> {
 
 impl<S> Crew<S> {
     /// Moves the workers that have been with one call for longer than its
-    /// patience to the hung ones. Returns when the next may have to follow.
-    fn give_up_hung(&mut self, now: Instant) -> Option<Instant> {
+    /// patience to the hung ones. Returns how many, and when the next may have
+    /// to follow.
+    fn give_up_hung(&mut self, now: Instant) -> (usize, Option<Instant>) {
+        let hung_before = self.hung.len();
         let ends = self.live.iter().filter_map(|(worker, in_hand)| Some((*worker, (*in_hand)?)));
         let ends: Vec<_> =
             ends.map(|(worker, call)| (worker, call.since + call.patience)).collect();
@@ -282,7 +311,8 @@ impl<S> Crew<S> {
             let hung = self.hung.len();
             tracing::warn!(hung, "a call hangs in the PKCS#11 module; its thread is left behind");
         }
-        ends.into_iter().map(|(_, end)| end).filter(|end| *end > now).min()
+        let next_end = ends.into_iter().map(|(_, end)| end).filter(|end| *end > now).min();
+        (self.hung.len() - hung_before, next_end)
     }
 }
 
@@ -293,15 +323,12 @@ fn timed_out(patience: Duration) -> Pkcs11Error {
     )
 }
 
-fn queue_full(length: usize) -> Pkcs11Error {
-    Pkcs11Error::new(ErrorKind::Busy, format!("{length} calls wait for the token already"))
+fn hangs() -> Pkcs11Error {
+    Pkcs11Error::new(ErrorKind::TimedOut, "calls hang in the PKCS#11 module")
 }
 
-fn all_hung(count: usize) -> Pkcs11Error {
-    Pkcs11Error::new(
-        ErrorKind::Busy,
-        format!("{count} calls hang in the PKCS#11 module; no more are sent into it"),
-    )
+fn queue_full(length: usize) -> Pkcs11Error {
+    Pkcs11Error::new(ErrorKind::Busy, format!("{length} calls wait for the token already"))
 }
 
 fn closed() -> Pkcs11Error {

@@ -18,7 +18,11 @@ fn pool(workers: usize, queue: usize, hung: usize) -> (Workers<usize>, Arc<Atomi
     let connected = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&connected);
     let connect = move || Ok(counter.fetch_add(1, SeqCst) + 1);
-    (Workers::new(Limits { workers, queue, hung }, connect), connected)
+    (Workers::new(limits(workers, queue, hung), connect), connected)
+}
+
+fn limits(workers: usize, queue: usize, hung: usize) -> Limits {
+    Limits { workers, queue, hung, trips: Trips { failures: 9, rest: LONG } }
 }
 
 /// A call that hangs until the other end of the channel is dropped.
@@ -243,7 +247,7 @@ fn the_old_session_is_kept_until_there_is_a_new_one() {
     }
     let open = Arc::new(AtomicUsize::new(0));
     let fewest = Arc::new(AtomicUsize::new(usize::MAX));
-    let pool = Workers::new(Limits { workers: 1, queue: 1, hung: 0 }, {
+    let pool = Workers::new(limits(1, 1, 0), {
         let (open, fewest) = (Arc::clone(&open), Arc::clone(&fewest));
         move || {
             fewest.fetch_min(open.fetch_add(1, SeqCst), SeqCst);
@@ -265,7 +269,7 @@ fn a_failed_connection_is_the_answer_and_tried_again_by_the_next_call() {
         0 => Err(Pkcs11Error::not_found("no such token")),
         _ => Ok(()),
     };
-    let pool = Workers::new(Limits { workers: 1, queue: 1, hung: 0 }, connect);
+    let pool = Workers::new(limits(1, 1, 0), connect);
     assert_eq!(kind(block_on(pool.call(LONG, Retry::Once, |()| Ok(())))), ErrorKind::NotFound);
     block_on(pool.call(LONG, Retry::Once, |()| Ok(()))).unwrap();
 }
@@ -309,4 +313,44 @@ fn calls_in_the_queue_of_a_closed_pool_are_answered() {
     drop(first);
     drop(pool);
     assert!(block_on(answer).is_err(), "which the caller reports as gone");
+}
+
+#[test]
+fn the_breaker_opens_at_the_bound_of_hung_workers_and_says_when_to_come_back() {
+    let (pool, _) = pool(1, 4, 1);
+    let (_releases, hangs): (Vec<_>, Vec<_>) = (0..2).map(|_| hang()).unzip();
+    for hang in hangs {
+        let error = block_on(pool.call(PATIENCE, Retry::Once, hang)).unwrap_err();
+        assert_eq!(error.retry_after(), None, "this one was tried");
+    }
+    let error = block_on(pool.call(LONG, Retry::Once, |_| Ok(()))).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Busy);
+    assert!(error.retry_after().is_some_and(|time| time <= LONG), "{error}");
+}
+
+#[test]
+fn calls_that_hang_in_a_row_open_the_breaker_before_the_bound() {
+    let limits = Limits { trips: Trips { failures: 2, rest: LONG }, ..limits(1, 4, 9) };
+    let pool = Workers::new(limits, || Ok(0));
+    let (_releases, hangs): (Vec<_>, Vec<_>) = (0..2).map(|_| hang()).unzip();
+    for hang in hangs {
+        assert_eq!(kind(block_on(pool.call(PATIENCE, Retry::Once, hang))), ErrorKind::TimedOut);
+    }
+    assert!(
+        block_on(pool.call(LONG, Retry::Once, |_| Ok(()))).unwrap_err().retry_after().is_some()
+    );
+}
+
+#[test]
+fn calls_that_only_waited_in_vain_do_not_open_the_breaker() {
+    let limits = Limits { trips: Trips { failures: 1, rest: LONG }, ..limits(1, 64, 0) };
+    let pool = Workers::new(limits, || Ok(0));
+    let patience = PATIENCE * 5;
+    let nap = move |_: &mut usize| {
+        thread::sleep(patience * 3 / 4);
+        Ok(())
+    };
+    let calls = (0..9).map(|_| pool.call(patience, Retry::Once, nap));
+    assert!(block_on(join_all(calls)).iter().filter(|result| result.is_err()).count() >= 7);
+    block_on(pool.call(LONG, Retry::Once, |_| Ok(()))).unwrap();
 }

@@ -27,7 +27,7 @@ fn callers_are_answered_at_their_deadline_and_served_again_afterwards() {
         for expected in [HolderErrorKind::TimedOut, HolderErrorKind::TimedOut, BUSY] {
             let start = Instant::now();
             let error = wrap().unwrap_err();
-            assert_eq!(error.kind(), expected, "{error}");
+            assert_eq!(without_time(error.kind()), expected, "{error}");
             assert!(start.elapsed() < DEADLINE * 5, "{:?}", start.elapsed());
         }
         let error = block_on(Token::open(&uri, options)).unwrap_err();
@@ -42,6 +42,13 @@ fn callers_are_answered_at_their_deadline_and_served_again_afterwards() {
 }
 
 const BUSY: HolderErrorKind = HolderErrorKind::Unavailable { retry_after: None };
+
+fn without_time(kind: HolderErrorKind) -> HolderErrorKind {
+    match kind {
+        HolderErrorKind::Unavailable { .. } => BUSY,
+        kind => kind,
+    }
+}
 
 /// Another process that holds the locks as long as this lives.
 struct Hang<'a> {
