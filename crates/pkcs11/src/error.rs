@@ -112,6 +112,14 @@ impl Pkcs11Error {
         self
     }
 
+    /// The same of a thing that was there before.
+    pub(crate) fn missing_into_gone(mut self) -> Self {
+        if self.kind == ErrorKind::NotFound {
+            self.kind = ErrorKind::Gone;
+        }
+        self
+    }
+
     /// True if the device failed, rather than what was asked of it.
     pub(crate) fn blames_device(&self) -> bool {
         match &self.answer {

@@ -23,10 +23,12 @@ pub(crate) struct Opener {
 
 impl Opener {
     /// Finds the token anew (it may have moved to another slot), opens a
-    /// session and logs in.
+    /// session and logs in. It was there once, so if it is missing now it went
+    /// away, and may come back.
     pub(crate) fn open(&self) -> Result<TokenSession, Pkcs11Error> {
         let module = self.module.context()?;
-        let (slot, token) = slots::find(&module, &self.uri)?;
+        let (slot, token) =
+            slots::find(&module, &self.uri).map_err(Pkcs11Error::missing_into_gone)?;
         let session = match self.read_write {
             true => module.open_rw_session(slot),
             false => module.open_ro_session(slot),
