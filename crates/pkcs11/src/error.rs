@@ -128,6 +128,19 @@ impl Pkcs11Error {
         }
     }
 
+    /// True if there was no session left, or whatever a worker needs. (Other
+    /// functions are busy in ways that asking again would make worse: a login
+    /// on a PIN pad, cancelled by the person at it.)
+    pub(crate) fn is_full(&self) -> bool {
+        let is_opening = self.answer.is_none() || self.is_from("C_OpenSession");
+        self.kind == ErrorKind::Busy && is_opening
+    }
+
+    /// True if it is what `function` of the module returned.
+    pub(crate) fn is_from(&self, function: &str) -> bool {
+        self.answer.as_ref().is_some_and(|answer| answer.function == function)
+    }
+
     /// The module's return code as cryptoki has it.
     pub(crate) fn raw_code(&self) -> Option<RvError> {
         self.answer.as_ref().map(|answer| answer.code)

@@ -14,10 +14,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use self::call::{Call, Job, Link, Reply};
+use self::call::{Call, Job, Link, PAUSES, Reply};
 use crate::breaker::{Breaker, Trips};
 use crate::deadline::Alarm;
 use crate::{ErrorKind, Pkcs11Error};
+
+/// How long a pool with some sessions waits before it asks for more than the
+/// token has.
+const FULL: Duration = Duration::from_millis(100);
 
 /// How long dropping the workers waits for them to close their sessions.
 const FAREWELL: Duration = Duration::from_millis(250);
@@ -91,7 +95,8 @@ impl<S: 'static> Workers<S> {
         let pass = self.shared.breaker.admit(Instant::now(), patience)?;
         let (reply, answer) = Reply::new();
         let alarm = self.alarm(&reply, patience)?;
-        let call = Call { work, retry, patience, reply };
+        let until = Instant::now() + patience;
+        let call = Call { work, retry, patience, until, reply };
         let result = match self.shared.enqueue(Box::new(call)) {
             Ok(()) => answer.await.unwrap_or_else(|_| Err(closed())),
             Err(error) => Err(error),
@@ -152,18 +157,35 @@ struct Shared<S> {
 /// Who is at work, and at what.
 struct Crew<S> {
     queue: VecDeque<Box<dyn Job<S>>>,
-    /// The workers that count, and the call that each has in hand.
-    live: HashMap<u64, Option<InHand>>,
+    /// The workers that count.
+    live: HashMap<u64, Worker>,
     /// Workers given up as hanging in the module.
     hung: HashSet<u64>,
+    /// The token has no session for another worker; not asked before then.
+    full_until: Option<Instant>,
     next_worker: u64,
     closed: bool,
 }
 
+#[derive(Clone, Copy, Default)]
+struct Worker {
+    has_session: bool,
+    in_hand: Option<InHand>,
+}
+
 #[derive(Clone, Copy)]
 struct InHand {
-    since: Instant,
-    patience: Duration,
+    /// When it counts as hung.
+    end: Instant,
+}
+
+impl InHand {
+    /// From now on, with nine tenths of the caller's patience: a worker that
+    /// needed a moment to start is given up together with its caller, and the
+    /// next caller does not find it at work.
+    fn new(patience: Duration) -> Self {
+        Self { end: Instant::now() + patience * 9 / 10 }
+    }
 }
 
 impl<S> Default for Crew<S> {
@@ -172,6 +194,7 @@ impl<S> Default for Crew<S> {
             queue: VecDeque::new(),
             live: HashMap::new(),
             hung: HashSet::new(),
+            full_until: None,
             next_worker: 0,
             closed: false,
         }
@@ -206,10 +229,10 @@ impl<S: 'static> Shared<S> {
     /// bounds.
     fn staff(self: &Arc<Self>, crew: &mut Crew<S>) -> std::io::Result<()> {
         loop {
-            let idle = crew.live.values().filter(|in_hand| in_hand.is_none()).count();
+            let idle = crew.live.values().filter(|worker| worker.in_hand.is_none()).count();
             let room = crew.live.len() < self.limits.workers
                 && crew.live.len() + crew.hung.len() < self.limits.threads();
-            if idle >= crew.queue.len() || !room {
+            if idle >= crew.queue.len() || !room || crew.is_full(Instant::now()) {
                 return Ok(());
             }
             let worker = crew.next_worker;
@@ -217,7 +240,7 @@ impl<S: 'static> Shared<S> {
             let name = format!("pkcs11-{worker}");
             std::thread::Builder::new().name(name).spawn(move || shared.work(worker))?;
             crew.next_worker += 1;
-            crew.live.insert(worker, None);
+            crew.live.insert(worker, Worker::default());
         }
     }
 
@@ -225,8 +248,10 @@ impl<S: 'static> Shared<S> {
     fn work(self: Arc<Self>, worker: u64) {
         let mut link = Link::new(&self.connect);
         while let Some(job) = self.next_job(worker) {
+            let is_shut_out = self.waits_in_vain(worker, &*job, &mut link);
+            let Some(job) = self.settled(worker, job, is_shut_out) else { break };
             job.run(&mut link);
-            if !self.is_back(worker) {
+            if !self.is_back(worker, link.is_connected()) {
                 break;
             }
         }
@@ -245,17 +270,54 @@ impl<S: 'static> Shared<S> {
                 if !job.is_wanted() {
                     continue;
                 }
-                let in_hand = InHand { since: Instant::now(), patience: job.patience() };
-                crew.live.insert(worker, Some(in_hand));
+                let in_hand = InHand::new(job.patience());
+                crew.live.entry(worker).or_default().in_hand = Some(in_hand);
                 return Some(job);
             }
             crew = self.changed.wait(crew).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
+    /// Waits for a session of its own, or until others have one. True if it has
+    /// none.
+    fn waits_in_vain(&self, worker: u64, job: &dyn Job<S>, link: &mut Link<'_, S>) -> bool {
+        let (mut pause, longest) = PAUSES;
+        while link.is_shut_out() {
+            if self.lock().has_session_beside(worker) || !job.waits(pause) {
+                return true;
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(longest);
+        }
+        false
+    }
+
+    /// The call, for a worker that can do it. One without a session hands it
+    /// back and leaves if others have one: they will do it sooner.
+    fn settled(
+        &self,
+        worker: u64,
+        job: Box<dyn Job<S>>,
+        is_shut_out: bool,
+    ) -> Option<Box<dyn Job<S>>> {
+        let mut crew = self.lock();
+        if is_shut_out && crew.has_session_beside(worker) {
+            crew.live.remove(&worker);
+            crew.hung.remove(&worker);
+            crew.full_until = Some(Instant::now() + FULL);
+            crew.queue.push_front(job);
+            self.changed.notify_all();
+            return None;
+        }
+        if let Some(worker) = crew.live.get_mut(&worker) {
+            worker.has_session = !is_shut_out;
+        }
+        Some(job)
+    }
+
     /// The worker's call is done. False if it was given up meanwhile and its
     /// place was taken.
-    fn is_back(&self, worker: u64) -> bool {
+    fn is_back(&self, worker: u64, has_session: bool) -> bool {
         let mut crew = self.lock();
         let was_hung = crew.hung.remove(&worker);
         if was_hung {
@@ -264,7 +326,7 @@ impl<S: 'static> Shared<S> {
         if was_hung && crew.live.len() >= self.limits.workers {
             return false;
         }
-        crew.live.insert(worker, None);
+        crew.live.insert(worker, Worker { has_session, in_hand: None });
         true
     }
 
@@ -297,14 +359,21 @@ impl<S: 'static> Shared<S> {
 }
 
 impl<S> Crew<S> {
-    /// Moves the workers that have been with one call for longer than its
-    /// patience to the hung ones. Returns how many, and when the next may have
-    /// to follow.
+    fn is_full(&self, now: Instant) -> bool {
+        let has_session = self.live.values().any(|worker| worker.has_session);
+        has_session && self.full_until.is_some_and(|until| now < until)
+    }
+
+    fn has_session_beside(&self, worker: u64) -> bool {
+        self.live.iter().any(|(other, state)| *other != worker && state.has_session)
+    }
+
+    /// Moves the workers that have been with one call for too long to the hung
+    /// ones. Returns how many, and when the next may have to follow.
     fn give_up_hung(&mut self, now: Instant) -> (usize, Option<Instant>) {
         let hung_before = self.hung.len();
-        let ends = self.live.iter().filter_map(|(worker, in_hand)| Some((*worker, (*in_hand)?)));
-        let ends: Vec<_> =
-            ends.map(|(worker, call)| (worker, call.since + call.patience)).collect();
+        let ends = self.live.iter().filter_map(|(id, worker)| Some((*id, worker.in_hand?)));
+        let ends: Vec<_> = ends.map(|(worker, call)| (worker, call.end)).collect();
         for (worker, _) in ends.iter().filter(|(_, end)| *end <= now) {
             self.live.remove(worker);
             self.hung.insert(*worker);

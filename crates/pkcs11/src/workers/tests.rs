@@ -306,7 +306,9 @@ fn calls_in_the_queue_of_a_closed_pool_are_answered() {
     let (_release, hang) = hang();
     let mut context = Context::from_waker(Waker::noop());
     let (reply, answer) = Reply::new();
-    let call = Call { work: |_: &mut usize| Ok(()), retry: Retry::Once, patience: LONG, reply };
+    let until = Instant::now() + LONG;
+    let work = |_: &mut usize| Ok(());
+    let call = Call { work, retry: Retry::Once, patience: LONG, until, reply };
     let mut first = pool.call(LONG, Retry::Once, hang).boxed();
     assert!(first.poll_unpin(&mut context).is_pending());
     pool.shared.enqueue(Box::new(call)).unwrap();
@@ -353,4 +355,102 @@ fn calls_that_only_waited_in_vain_do_not_open_the_breaker() {
     let calls = (0..9).map(|_| pool.call(patience, Retry::Once, nap));
     assert!(block_on(join_all(calls)).iter().filter(|result| result.is_err()).count() >= 7);
     block_on(pool.call(LONG, Retry::Once, |_| Ok(()))).unwrap();
+}
+
+/// A token with room for some sessions, and how many are open.
+struct Table {
+    room: usize,
+    open: Mutex<usize>,
+    most: Mutex<usize>,
+}
+
+struct Seat(Arc<Table>);
+
+impl Table {
+    fn new(room: usize) -> Arc<Self> {
+        Arc::new(Self { room, open: Mutex::default(), most: Mutex::default() })
+    }
+
+    fn sit(self: &Arc<Self>) -> Result<Seat, Pkcs11Error> {
+        let mut open = self.open.lock().unwrap();
+        if *open == self.room {
+            return Err(Pkcs11Error::new(ErrorKind::Busy, "no session left"));
+        }
+        *open += 1;
+        Ok(Seat(Arc::clone(self)))
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        *self.0.open.lock().unwrap() -= 1;
+    }
+}
+
+#[test]
+fn a_call_waits_until_another_program_leaves_a_session() {
+    let table = Table::new(1);
+    let pool = Workers::new(limits(1, 4, 0), {
+        let table = Arc::clone(&table);
+        move || table.sit()
+    });
+    let other = table.sit().unwrap();
+    let leave = thread::spawn(move || {
+        thread::sleep(PATIENCE / 2);
+        drop(other);
+    });
+    block_on(pool.call(LONG, Retry::Once, |_| Ok(()))).unwrap();
+    leave.join().unwrap();
+}
+
+#[test]
+fn a_call_that_waits_for_a_session_in_vain_says_so_before_its_deadline() {
+    let pool = Workers::new(limits(1, 4, 0), {
+        let table = Table::new(0);
+        move || table.sit()
+    });
+    let start = Instant::now();
+    let patience = PATIENCE * 5;
+    assert_eq!(kind(block_on(pool.call(patience, Retry::Once, |_| Ok(())))), ErrorKind::Busy);
+    assert!((patience / 2..patience).contains(&start.elapsed()), "{:?}", start.elapsed());
+}
+
+#[test]
+fn workers_without_a_session_leave_their_calls_to_those_with_one() {
+    let table = Table::new(2);
+    let pool = Workers::new(limits(8, 64, 0), {
+        let table = Arc::clone(&table);
+        move || table.sit()
+    });
+    let work = |seat: &mut Seat| {
+        thread::sleep(Duration::from_millis(10));
+        let open = *seat.0.open.lock().unwrap();
+        let mut most = seat.0.most.lock().unwrap();
+        *most = open.max(*most);
+        Ok(())
+    };
+    let start = Instant::now();
+    let calls = (0..32).map(|_| pool.call(LONG, Retry::Once, work));
+    assert!(block_on(join_all(calls)).into_iter().all(|result| result.is_ok()));
+    assert_eq!(*table.most.lock().unwrap(), 2);
+    assert!(start.elapsed() < LONG / 4, "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_worker_that_waits_for_a_session_gives_way_when_another_gets_one() {
+    let table = Table::new(1);
+    let pool = Workers::new(limits(2, 4, 0), {
+        let table = Arc::clone(&table);
+        move || table.sit()
+    });
+    let other = table.sit().unwrap();
+    let start = Instant::now();
+    let calls = (0..2).map(|_| pool.call(LONG, Retry::Once, |_| Ok(())));
+    let leave = thread::spawn(move || {
+        thread::sleep(PATIENCE); // both workers wait by then
+        drop(other);
+    });
+    assert!(block_on(join_all(calls)).into_iter().all(|result| result.is_ok()));
+    assert!(start.elapsed() < LONG / 4, "{:?}", start.elapsed());
+    leave.join().unwrap();
 }
