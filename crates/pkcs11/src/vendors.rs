@@ -141,7 +141,8 @@ impl Vendor {
     /// that its tag is wrong.
     pub(crate) fn is_bad_tag(&self, error: &Pkcs11Error) -> bool {
         error.kind() == ErrorKind::BadCiphertext
-            || error.raw_code().is_some_and(|code| self.gcm_bad_tag.contains(&code))
+            || error.is_from("C_Decrypt") // before, nobody has seen the ciphertext
+                && error.raw_code().is_some_and(|code| self.gcm_bad_tag.contains(&code))
     }
 
     /// True if `error` says that a handle's object is not there any more.
@@ -192,6 +193,8 @@ mod tests {
         let softhsm = vendor_of("SoftHSM project", "");
         assert!(softhsm.is_bad_tag(&failed(RvError::GeneralError)));
         assert!(!UNKNOWN.is_bad_tag(&failed(RvError::GeneralError)));
+        let before = Error::Pkcs11(RvError::GeneralError, Function::DecryptInit);
+        assert!(!softhsm.is_bad_tag(&Pkcs11Error::of_call(before, "decrypt")));
         assert!(!softhsm.is_bad_tag(&failed(RvError::DeviceError)));
         for vendor in [softhsm, &UNKNOWN] {
             assert!(vendor.is_bad_tag(&failed(RvError::EncryptedDataInvalid)));
