@@ -30,7 +30,15 @@
 //!   is tried when one more wrong one would lock the token. Where PINs come from
 //!   is [`PinSource`]'s matter.
 //! - **Sessions and keys come and go.** A session that is gone is opened again
-//!   and a key that was replaced is found again, once per call.
+//!   and a key that was replaced is found again, once per call. While the token
+//!   has no session left, a call waits for one, within its deadline.
+//! - **Tokens fail.** A call that hangs costs its caller the deadline and one
+//!   thread, which is replaced up to a bound. After some failures in a row calls
+//!   are answered at once and tell when to come back
+//!   ([`TokenOptions::with_breaker`]); work resumes by itself, without a restart.
+//!   Bad ciphertext is not a failure of the token.
+//! - **Closing is quick.** It waits a quarter of a second for the sessions, and
+//!   for no call.
 //! - **Tokens differ.** Their quirks (who makes the IV, which code means a bad
 //!   tag) are rows of a table, chosen by what the token says about itself.
 //!

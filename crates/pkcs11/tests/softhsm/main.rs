@@ -9,8 +9,11 @@
 
 mod child;
 mod creating;
+mod fault_module;
+mod faults;
 mod hanging;
 mod keys;
 mod logins;
+mod matrix;
 mod support;
 mod tokens;

@@ -25,15 +25,22 @@ pub(crate) fn with_softhsm<F: FnOnce(&SoftHsm)>(test: F) {
         hsm.create_token(TOKEN);
         return test(&hsm);
     }
+    alone(test_name::<F>(), |_| Vec::new());
+}
+
+/// Runs `test`, a test of this binary, in a process of its own with a SoftHSM
+/// of its own, and further variables that may depend on its folder.
+pub(crate) fn alone(test: &str, variables: impl Fn(&Path) -> Vec<(&'static str, PathBuf)>) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let hsm = SoftHsm::new(folder.path());
-    let output = hsm.command(test_name::<F>()).output().expect("this binary runs");
+    let mut command = hsm.command(test);
+    let output = command.envs(variables(folder.path())).output().expect("this binary runs");
     let text = text_of(&output);
     assert!(output.status.success() && text.contains("1 passed"), "{text}");
 }
 
 /// The name by which the test harness knows the function that `F` stands in.
-fn test_name<F>() -> &'static str {
+pub(crate) fn test_name<F>() -> &'static str {
     let path = std::any::type_name::<F>().trim_end_matches("::{{closure}}");
     path.split_once("::").expect("the path begins with the binary").1
 }
