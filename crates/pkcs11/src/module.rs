@@ -107,13 +107,20 @@ fn initialised(path: &Path, context: &Mutex<Option<Pkcs11>>) -> Result<Pkcs11, P
         Some(context) => context.clone(),
         None => Pkcs11::new(path).map_err(|error| cannot_load(path, error))?,
     };
-    // Without this flag SoftHSM switches all of its locks off.
-    let arguments = CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK);
-    match loaded.initialize(arguments) {
-        Ok(()) | Err(Error::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => {}
-        Err(error) => return Err(cannot_initialise(path, error)),
-    }
+    initialise(&loaded).map_err(|error| cannot_initialise(path, error))?;
     Ok(context.insert(loaded).clone())
+}
+
+/// Initialises the module if it is not.
+pub(crate) fn initialise(module: &Pkcs11) -> Result<(), Error> {
+    // PKCS#11 leaves open what two at a time would do.
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    // Without this flag SoftHSM switches all of its locks off.
+    match module.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
+        Ok(()) | Err(Error::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// True if some other part of the program finalised the module.

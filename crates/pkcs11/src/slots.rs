@@ -1,10 +1,12 @@
 //! Finding a token among the slots.
 
 use cryptoki::context::Pkcs11;
+use cryptoki::error::{Error, RvError};
 use cryptoki::slot::{Slot, TokenInfo};
 use twinlock_keys::Pkcs11Uri;
 
 use crate::Pkcs11Error;
+use crate::module::initialise;
 use crate::vendors::vendor_of;
 
 /// What a token says about itself.
@@ -91,9 +93,8 @@ pub(crate) fn find(module: &Pkcs11, uri: &Pkcs11Uri) -> Result<(Slot, TokenFacts
 
 /// Every token in a slot. One that cannot be read does not hide the others.
 pub(crate) fn tokens(module: &Pkcs11) -> Result<Vec<(Slot, TokenFacts)>, Pkcs11Error> {
-    let slots = module
-        .get_slots_with_token()
-        .map_err(|error| Pkcs11Error::of_call(error, "list the module's slots"))?;
+    let slots =
+        listed(module).map_err(|error| Pkcs11Error::of_call(error, "list the module's slots"))?;
     let facts = slots.into_iter().filter_map(|slot| match module.get_token_info(slot) {
         Ok(info) => Some((slot, TokenFacts::new(slot, &info))),
         Err(error) => {
@@ -102,6 +103,18 @@ pub(crate) fn tokens(module: &Pkcs11) -> Result<Vec<(Slot, TokenFacts)>, Pkcs11E
         }
     });
     Ok(facts.collect())
+}
+
+/// The slots, even if some other part of the program finalised the module.
+/// (kryoptic's `C_GetInfo` does not say so.)
+fn listed(module: &Pkcs11) -> Result<Vec<Slot>, Error> {
+    match module.get_slots_with_token() {
+        Err(Error::Pkcs11(RvError::CryptokiNotInitialized, _)) => {
+            initialise(module)?;
+            module.get_slots_with_token()
+        }
+        result => result,
+    }
 }
 
 fn not_found(uri: &Pkcs11Uri, present: &[(Slot, TokenFacts)]) -> Pkcs11Error {
