@@ -209,7 +209,7 @@ fn at_the_bound_of_hung_workers_no_more_calls_are_sent_until_one_is_back() {
             let is_refused = matches!(kind, HolderErrorKind::Unavailable { retry_after: Some(_) });
             assert!(is_refused || kind == TIMED_OUT, "{kind:?}");
             at_once += usize::from(is_refused);
-            assert!(start.elapsed() < DEADLINE * 20, "the breaker never opened");
+            assert!(start.elapsed() < Duration::from_secs(60), "the breaker never opened");
         }
         assert_eq!(faults.count("C_Encrypt") - before, 3);
         faults.clear();
