@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote, unquote_to_bytes
@@ -70,12 +71,42 @@ class TokenHolder:
         return bytes(key.decrypt(wrapped[12:], mechanism=Mechanism.AES_GCM, mechanism_param=params))
 
     def unwrap_oaep(self, session: Any, wrapped: bytes) -> bytes:
-        from pkcs11 import MGF, Mechanism, ObjectClass
+        from pkcs11 import MGF, ArgumentsBad, Mechanism, MechanismInvalid
+        from pkcs11 import MechanismParamInvalid, ObjectClass
 
         key = session.get_key(object_class=ObjectClass.PRIVATE_KEY, **self.key)
         params = (Mechanism.SHA256, MGF.SHA256, None)
-        mechanism = Mechanism.RSA_PKCS_OAEP
-        return bytes(key.decrypt(wrapped, mechanism=mechanism, mechanism_param=params))
+        oaep, raw = Mechanism.RSA_PKCS_OAEP, Mechanism.RSA_X_509
+        try:
+            return bytes(key.decrypt(wrapped, mechanism=oaep, mechanism_param=params))
+        except (ArgumentsBad, MechanismInvalid, MechanismParamInvalid):
+            # This token has OAEP with SHA-1 only, or none.
+            return without_oaep(bytes(key.decrypt(wrapped, mechanism=raw)), len(wrapped))
+
+
+def without_oaep(padded: bytes, modulus_len: int) -> bytes:
+    """The message in an OAEP block (RFC 8017 section 7.1.2 step 3, SHA-256, no
+    label). Not in constant time, like everything here."""
+    padded = padded.rjust(modulus_len, b"\0")
+    label_hash = hashlib.sha256(b"").digest()
+    masked_seed, masked_block = padded[1:33], padded[33:]
+    seed = xor(masked_seed, mgf1(masked_block, len(masked_seed)))
+    block = xor(masked_block, mgf1(seed, len(masked_block)))
+    zeros, one, message = block[len(label_hash) :].partition(b"\1")
+    if padded[0] != 0 or not block.startswith(label_hash) or any(zeros) or not one:
+        raise HolderFailed("the token's key does not unwrap its share")
+    return message
+
+
+def mgf1(seed: bytes, length: int) -> bytes:
+    """RFC 8017 appendix B.2.1, with SHA-256."""
+    blocks = range((length + 31) // 32)
+    mask = b"".join(hashlib.sha256(seed + i.to_bytes(4, "big")).digest() for i in blocks)
+    return mask[:length]
+
+
+def xor(one: bytes, other: bytes) -> bytes:
+    return bytes(a ^ b for a, b in zip(one, other, strict=True))
 
 
 def token_and_key(uri: str) -> tuple[dict[str, Any], dict[str, Any]]:
