@@ -5,7 +5,9 @@ use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{
+    Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -15,10 +17,20 @@ use cryptoki_sys::*;
 const POLL: Duration = Duration::from_millis(2);
 
 /// The faults of this process.
+#[derive(Default)]
 pub(crate) struct Faults {
     control: Option<PathBuf>,
     counts: Option<PathBuf>,
+    /// Functions that are forwarded when no other call is.
+    alone: Vec<String>,
+    forwarded: RwLock<()>,
     state: Mutex<State>,
+}
+
+/// A call's leave to be in the real module.
+pub(crate) enum Turn<'a> {
+    Alone { _guard: RwLockWriteGuard<'a, ()> },
+    BesideOthers { _guard: RwLockReadGuard<'a, ()> },
 }
 
 #[derive(Default)]
@@ -44,6 +56,8 @@ impl Faults {
         FAULTS.get_or_init(|| Self {
             control: path("P11_FAULT_CONTROL"),
             counts: path("P11_FAULT_COUNTS"),
+            alone: words("P11_FAULT_ALONE"),
+            forwarded: RwLock::default(),
             state: Mutex::default(),
         })
     }
@@ -63,6 +77,21 @@ impl Faults {
             Some(Rule { action: Action::Cap(_), .. }) | None => {}
         }
         (function == "C_OpenSession" && !self.state().reserve()).then_some(CKR_SESSION_COUNT)
+    }
+
+    /// Waits until the call of `function` may be forwarded. Calls that hang here
+    /// have no turn yet.
+    pub(crate) fn turn(&self, function: &str) -> Turn<'_> {
+        match self.alone.iter().any(|alone| alone == function) {
+            true => {
+                let guard = self.forwarded.write();
+                Turn::Alone { _guard: guard.unwrap_or_else(PoisonError::into_inner) }
+            }
+            false => {
+                let guard = self.forwarded.read();
+                Turn::BesideOthers { _guard: guard.unwrap_or_else(PoisonError::into_inner) }
+            }
+        }
     }
 
     /// The call of `function` was forwarded and answered with `code`.
@@ -129,6 +158,11 @@ impl State {
         self.sessions += usize::from(has_room);
         has_room
     }
+}
+
+fn words(variable: &str) -> Vec<String> {
+    let text = std::env::var(variable).unwrap_or_default();
+    text.split_whitespace().map(str::to_owned).collect()
 }
 
 /// A line of the file.
@@ -235,7 +269,7 @@ mod tests {
         let control = folder.path().join("control");
         fs::write(&control, text).unwrap();
         let counts = Some(folder.path().join("counts"));
-        Faults { control: Some(control), counts, state: Mutex::default() }
+        Faults { control: Some(control), counts, ..Faults::default() }
     }
 
     #[test]

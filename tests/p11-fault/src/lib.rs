@@ -1,7 +1,7 @@
 //! A PKCS#11 module for tests: it forwards every call to a real module, unless
 //! a control file says that the call fails, waits or hangs.
 //!
-//! Three environment variables steer it:
+//! Four environment variables steer it:
 //!
 //! - `P11_FAULT_MODULE`: the real module, a path. Read once.
 //! - `P11_FAULT_CONTROL`: the control file, read at every call, so that a test
@@ -25,6 +25,9 @@
 //!   ends the process: a fault that never happens would pass any test.
 //! - `P11_FAULT_COUNTS`: a file to which each call adds a line with its
 //!   function's name, before anything else happens.
+//! - `P11_FAULT_ALONE`: functions, between spaces, that are forwarded while no
+//!   other call is in the real module: for a module that deadlocks otherwise.
+//!   Read once.
 //!
 //! Only the interface of PKCS#11 2.40 is offered, which every caller knows.
 #![allow(non_snake_case)] // the names are the specification's
@@ -84,8 +87,10 @@ macro_rules! faulty {
                     return code;
                 }
                 let function = real().$function.expect("listed only where the real one is");
+                let turn = Faults::get().turn(NAME);
                 // SAFETY: the caller's arguments, under the caller's promises.
                 let code = unsafe { function($($argument),*) };
+                drop(turn);
                 Faults::get().after(NAME, code);
                 code
             }
