@@ -78,10 +78,10 @@ static ROWS: [Vendor; 8] = [
         name: "kryoptic",
         manufacturer: "Kryoptic",
         stale_handle: &[RvError::GeneralError],
-        workers: 4,
+        allowed_mechanisms: true,
         source: "measured with 1.5.4: correct codes for a bad tag, but GENERAL_ERROR for an \
-                 object deleted by another process; 16 threads are fine. The spelling of \
-                 its manufacturer is assumed",
+                 object deleted by another process; CKA_ALLOWED_MECHANISMS is enforced. One \
+                 worker, since C_Login and C_Logout deadlock with other sessions' calls",
         ..UNKNOWN
     },
     Vendor {
