@@ -10,6 +10,8 @@ root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 venv=$root/.tools/venv
 oldest_rust=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$root/Cargo.toml")
 softhsm_module= # where it is, once need_packages softhsm has found it
+kryoptic=$root/.tools/kryoptic
+kryoptic_module=$kryoptic/libkryoptic_pkcs11.so # once need_kryoptic has built it
 
 # need_packages WHAT...: each WHAT is a line of `package_of` below.
 need_packages() {
@@ -28,6 +30,7 @@ package_of() {
     case $1 in
         c_compiler) echo gcc libc6-dev ;;
         cpp_compiler) echo g++ ;;
+        kryoptic_libraries) echo libclang-dev libsqlite3-dev libssl-dev pkg-config ;;
         softhsm) echo softhsm2 ;;
         valgrind) echo valgrind ;;
         venv) echo python3-venv ;;
@@ -40,6 +43,12 @@ has_c_compiler() { compiles "${CC:-cc}" c; }
 
 # libFuzzer is written in C++.
 has_cpp_compiler() { compiles "${CXX:-c++}" c++; }
+
+# kryoptic links with OpenSSL and SQLite, and has libclang read their headers.
+has_kryoptic_libraries() {
+    pkg-config --exists libcrypto sqlite3 2>/dev/null &&
+        { [ -n "${LIBCLANG_PATH-}" ] || compgen -G '/usr/lib/llvm-*/lib/libclang.so' >/dev/null; }
+}
 
 has_softhsm() { command -v softhsm2-util >/dev/null && find_softhsm_module; }
 
@@ -86,7 +95,40 @@ need_test_tools() {
     need_python_tools tests/requirements.txt tests/second_reader/requirements.txt scripts/requirements.txt
 }
 
+# need_kryoptic: the second token of the tests of crates/pkcs11. It is built
+# anew when what it is built of has changed.
+need_kryoptic() {
+    need_packages c_compiler kryoptic_libraries
+    need_rust
+    local stamp
+    stamp=$(kryoptic_stamp)
+    [ -f "$kryoptic_module" ] && [ "$stamp" = "$(cat "$kryoptic/stamp" 2>/dev/null)" ] && return
+    echo "building kryoptic into .tools/kryoptic"
+    mkdir -p "$kryoptic"
+    build_kryoptic >"$kryoptic/log" 2>&1 || {
+        cat "$kryoptic/log" >&2
+        give_up "cargo could not build kryoptic"
+    }
+    echo "$stamp" >"$kryoptic/stamp"
+}
+
 # === The steps behind the needs ===
+
+kryoptic_stamp() {
+    {
+        cat "$root"/tests/kryoptic/{Cargo.toml,Cargo.lock}
+        (cd "$root" && rustc --version)
+        pkg-config --modversion libcrypto sqlite3
+    } | sha256sum
+}
+
+# A dependency's library of this kind is built only when it is asked for by name.
+build_kryoptic() {
+    local target=$kryoptic/target
+    (cd "$root/tests/kryoptic" && cargo build --locked --package kryoptic --target-dir "$target") &&
+        mv "$target/debug/libkryoptic_pkcs11.so" "$kryoptic_module" &&
+        rm -rf "$target"
+}
 
 install_packages() {
     command -v apt-get >/dev/null ||

@@ -1,4 +1,4 @@
-//! The module that fails on request, between this crate and SoftHSM.
+//! The module that fails on request, between this crate and the token.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,6 +9,7 @@ use serde_json::Value;
 use twinlock_keys::{HolderError, KeyHolder as _, WrappedShare};
 use twinlock_pkcs11::{Pkcs11Key, TokenOptions};
 
+use crate::kind::Kind;
 use crate::support::{SoftHsm, TOKEN, alone, block_on, context, module, share, test_name};
 
 /// What the scheduler of a busy machine may add to a deadline. The faults here
@@ -18,12 +19,14 @@ pub(crate) const SCHEDULING: Duration = Duration::from_secs(30);
 /// As `with_softhsm`, through a module that does what it is told.
 pub(crate) fn with_faults<F: FnOnce(&SoftHsm, &Faults<'_>)>(test: F) {
     let Some(hsm) = SoftHsm::of_this_process() else {
+        let kind = Kind::of_this_run();
         return alone(test_name::<F>(), |folder| {
             vec![
-                ("TWINLOCK_SOFTHSM_MODULE", built().to_owned()),
+                (kind.module_variable(), built().to_owned()),
                 ("P11_FAULT_MODULE", module().into()),
                 ("P11_FAULT_CONTROL", folder.join("faults")),
                 ("P11_FAULT_COUNTS", folder.join("counts")),
+                ("P11_FAULT_ALONE", kind.alone().into()),
             ]
         });
     };

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use twinlock_keys::{HolderErrorKind, KeyHolder as _};
-use twinlock_pkcs11::{ErrorKind, Pkcs11Key, Token};
+use twinlock_pkcs11::{ErrorKind, PinSource, Pkcs11Key, Token};
 
 use crate::fault_module::{OpenKey, in_time, resumes, with_faults};
-use crate::support::{TOKEN, block_on, context, options, share};
+use crate::support::{TOKEN, block_on, context, options, parse, pin, share};
 
 const DEADLINE: Duration = Duration::from_millis(300);
 const REST: Duration = Duration::from_millis(400);
@@ -96,6 +96,23 @@ fn a_refused_pin_is_tried_once_whoever_asks_and_however_often() {
             let opened = (0..8).map(|_| Token::open(&uri, options().with_workers(4)));
             for result in block_on(join_all(opened)) {
                 assert_eq!(result.err().unwrap().kind(), ErrorKind::Denied);
+            }
+        }
+        assert_eq!(faults.count("C_Login") - before, 1);
+    });
+}
+
+#[test]
+fn a_wrong_pin_reaches_the_token_once() {
+    with_faults(|hsm, faults| {
+        let before = faults.count("C_Login");
+        let uri = parse(&hsm.text_without_pin(&format!("token={TOKEN}")));
+        let wrong = options().with_workers(4).with_pin(PinSource::given(pin("not-the-pin")));
+        for _ in 0..3 {
+            let opened = (0..8).map(|_| Token::open(&uri, wrong.clone()));
+            for result in block_on(join_all(opened)) {
+                let error = result.err().unwrap();
+                assert_eq!(error.code().as_deref(), Some("CKR_PIN_INCORRECT"), "{error}");
             }
         }
         assert_eq!(faults.count("C_Login") - before, 1);

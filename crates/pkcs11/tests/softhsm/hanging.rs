@@ -1,5 +1,5 @@
 //! A module that hangs for real: another process holds the locks on the
-//! token's files, for which SoftHSM waits without end.
+//! token's files, for which SoftHSM waits without end and kryoptic for seconds.
 
 use std::fs::{File, OpenOptions};
 use std::path::Path;

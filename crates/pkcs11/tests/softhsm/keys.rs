@@ -8,6 +8,7 @@ use twinlock_keys::{
 };
 use twinlock_pkcs11::{ErrorKind, Pkcs11Key};
 
+use crate::kind::Kind;
 use crate::support::{SoftHsm, TOKEN, block_on, context, options, share, with_softhsm};
 
 #[test]
@@ -317,7 +318,11 @@ fn plant(hsm: &SoftHsm, label: &str) {
         Attribute::Label(label.as_bytes().to_vec()),
         Attribute::Value(vec![7; 32]),
     ];
-    hsm.raw_session_without_pin(TOKEN).create_object(&template).unwrap();
+    let session = match Kind::of_this_run() {
+        Kind::SoftHsm => hsm.raw_session_without_pin(TOKEN),
+        Kind::Kryoptic => hsm.raw_session(TOKEN), // it lets nobody else do so
+    };
+    session.create_object(&template).unwrap();
 }
 
 /// A key that differs from a KEK in `attributes`, made without this crate.

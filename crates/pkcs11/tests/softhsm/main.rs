@@ -1,4 +1,5 @@
-//! Against a real token: SoftHSM 2 (Debian's package `softhsm2`).
+//! Against a real token: SoftHSM 2 (Debian's package `softhsm2`), or kryoptic if
+//! the run is told so (see `kind`).
 //!
 //! SoftHSM reads the environment once per process, and logins are per process
 //! too. So each test runs in a process of its own, with its own tokens: it
@@ -13,6 +14,7 @@ mod fault_module;
 mod faults;
 mod hanging;
 mod keys;
+mod kind;
 mod logins;
 mod matrix;
 mod support;

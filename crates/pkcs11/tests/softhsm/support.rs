@@ -1,6 +1,8 @@
-//! A SoftHSM with its own configuration, tokens and process for each test.
+//! A SoftHSM, or whichever token the run is on, with its own configuration,
+//! tokens and process for each test.
 
 use std::ffi::OsStr;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::{Child, Command, Output};
@@ -13,6 +15,8 @@ use cryptoki::error::{Error, RvError};
 use cryptoki::session::{Session, UserType};
 use twinlock_keys::{Pkcs11Uri, Share, Side, WrapContext};
 use twinlock_pkcs11::{Pkcs11Error, Pkcs11Key, SecretString, TokenFacts, TokenOptions};
+
+use crate::kind::Kind;
 
 pub(crate) const PIN: &str = "1234-user";
 pub(crate) const SO_PIN: &str = "5678-officer";
@@ -31,12 +35,18 @@ pub(crate) fn with_softhsm<F: FnOnce(&SoftHsm)>(test: F) {
 /// Runs `test`, a test of this binary, in a process of its own with a SoftHSM
 /// of its own, and further variables that may depend on its folder.
 pub(crate) fn alone(test: &str, variables: impl Fn(&Path) -> Vec<(&'static str, PathBuf)>) {
+    let kind = Kind::of_this_run();
+    if let Some(reason) = kind.exception(test) {
+        let _ = writeln!(std::io::stderr(), "not on {}: {test}: {reason}", kind.vendor());
+        return;
+    }
     let folder = tempfile::tempdir().expect("a temporary folder");
     let hsm = SoftHsm::new(folder.path());
     let mut command = hsm.command(test);
     let output = command.envs(variables(folder.path())).output().expect("this binary runs");
     let text = text_of(&output);
     assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    kind.record(test);
 }
 
 /// The name by which the test harness knows the function that `F` stands in.
@@ -57,18 +67,10 @@ impl SoftHsm {
     }
 
     fn new(folder: &Path) -> Self {
-        let module = module();
-        assert!(
-            Path::new(&module).exists(),
-            "there is no {module}: install SoftHSM (Debian: apt-get install softhsm2), or set \
-             TWINLOCK_SOFTHSM_MODULE to its library"
-        );
-        std::fs::create_dir(folder.join("tokens")).expect("a folder for tokens");
-        let configuration = format!(
-            "directories.tokendir = {}\nobjectstore.backend = file\nlog.level = ERROR\n",
-            folder.join("tokens").display()
-        );
-        std::fs::write(folder.join("softhsm2.conf"), configuration).expect("a configuration");
+        let tokens = folder.join("tokens");
+        std::fs::create_dir(&tokens).expect("a folder for tokens");
+        let configuration = Kind::of_this_run().configuration(&tokens);
+        std::fs::write(folder.join("token.conf"), configuration).expect("a configuration");
         std::fs::write(folder.join("pin"), format!("{PIN}\n")).expect("a PIN file");
         Self { folder: folder.to_owned() }
     }
@@ -82,7 +84,7 @@ impl SoftHsm {
         }
         command
             .env_remove("TWINLOCK_PKCS11_MODULE")
-            .env("SOFTHSM2_CONF", self.folder.join("softhsm2.conf"))
+            .env(Kind::of_this_run().configuration_variable(), self.folder.join("token.conf"))
             .env("TWINLOCK_TEST_FOLDER", &self.folder);
         command
     }
@@ -127,7 +129,9 @@ impl SoftHsm {
 
     pub(crate) fn create_token(&self, label: &str) {
         let uri = Pkcs11Uri::of_key(label, "any").with_module_path(module());
-        create_token(&uri).expect("a new token");
+        let token = create_token(&uri).expect("a new token");
+        let maker = Kind::of_this_run().maker();
+        assert_eq!((token.manufacturer.as_str(), token.model.as_str()), maker);
     }
 
     /// Creates a KEK on [`TOKEN`] and opens it.
@@ -176,8 +180,7 @@ pub(crate) fn create_token(uri: &Pkcs11Uri) -> Result<TokenFacts, Pkcs11Error> {
 }
 
 pub(crate) fn module() -> String {
-    std::env::var("TWINLOCK_SOFTHSM_MODULE")
-        .unwrap_or_else(|_| "/usr/lib/softhsm/libsofthsm2.so".to_owned())
+    Kind::of_this_run().module()
 }
 
 pub(crate) fn options() -> TokenOptions {

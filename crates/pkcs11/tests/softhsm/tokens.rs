@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use twinlock_keys::Pkcs11Uri;
 use twinlock_pkcs11::{ErrorKind, Token, list_keys, list_tokens};
 
+use crate::kind::Kind;
 use crate::support::{SO_PIN, block_on, create_token, module, options, parse, pin, with_softhsm};
 
 #[test]
@@ -28,12 +29,16 @@ fn a_token_is_found_by_what_the_uri_says_of_it_and_by_nothing_less() {
         let tokens = block_on(list_tokens(&uri, options())).unwrap();
         let token = tokens.iter().find(|token| token.initialized).unwrap();
         let all = format!(
-            "token=Twinlock;manufacturer=SoftHSM%20project;model=SoftHSM%20v2;serial={};slot-id={}",
-            token.serial, token.slot_id
+            "token=Twinlock;manufacturer={};model={};serial={};slot-id={}",
+            escaped(&token.manufacturer),
+            escaped(&token.model),
+            token.serial,
+            token.slot_id
         );
         let open = |path: &str| block_on(Token::open(&hsm.uri(path), options()));
         assert_eq!(open(&all).unwrap().facts().serial, token.serial);
-        for wrong in ["token=twinlock", "manufacturer=SoftHSM", "model=v2", "serial=0", "slot-id=1"]
+        for wrong in
+            ["token=twinlock", "manufacturer=Project", "model=v", "serial=0", "slot-id=999"]
         {
             let error = open(wrong).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::NotFound, "{wrong}");
@@ -78,7 +83,10 @@ fn a_list_shows_initialised_tokens_and_empty_slots() {
         let tokens = block_on(list_tokens(&hsm.uri(""), options())).unwrap();
         let of = |initialized| tokens.iter().filter(move |token| token.initialized == initialized);
         let token = of(true).next().unwrap();
-        assert_eq!((token.label.as_str(), token.vendor), ("Twinlock", "SoftHSM"));
+        assert_eq!(
+            (token.label.as_str(), token.vendor),
+            ("Twinlock", Kind::of_this_run().vendor())
+        );
         assert!(token.login_required && token.user_pin_set && !token.user_pin_locked);
         assert_eq!((of(true).count(), of(false).count()), (1, 1));
     });
@@ -141,14 +149,15 @@ fn what_is_no_module_is_a_matter_of_configuration() {
 #[test]
 fn a_module_without_its_own_configuration_is_explained() {
     with_softhsm(|hsm| {
+        let variable = Kind::of_this_run().configuration_variable();
         let output = hsm
             .in_child(
                 "check",
                 &hsm.text_without_pin("token=Twinlock;object=a"),
-                &[("SOFTHSM2_CONF", OsStr::new("/no/such/file"))],
+                &[(variable, OsStr::new("/no/such/file"))],
             )
             .unwrap_err();
-        assert!(output.contains("Misconfigured") && output.contains("SOFTHSM2_CONF"), "{output}");
+        assert!(output.contains("Misconfigured") && output.contains(variable), "{output}");
     });
 }
 
@@ -166,4 +175,9 @@ fn two_spellings_of_one_module_are_one_module() {
         ));
         assert_eq!(block_on(list_keys(&uri, options())).unwrap().len(), 1);
     });
+}
+
+/// As a URI has it.
+fn escaped(text: &str) -> String {
+    text.replace(' ', "%20")
 }
