@@ -74,7 +74,7 @@ impl Faults {
                     thread::sleep(POLL);
                 }
             }
-            Some(Rule { action: Action::Cap(_), .. }) | None => {}
+            Some(Rule { action: Action::Cap(_) | Action::Flags(_), .. }) | None => {}
         }
         (function == "C_OpenSession" && !self.state().reserve()).then_some(CKR_SESSION_COUNT)
     }
@@ -105,6 +105,16 @@ impl Faults {
             ("C_CloseAllSessions" | "C_Finalize", CKR_OK) => state.sessions = 0,
             _ => {}
         }
+    }
+
+    /// Flags that the token is made to have besides its own.
+    pub(crate) fn flags(&self) -> CK_FLAGS {
+        let state = self.state();
+        let flags = state.rules.iter().map(|rule| match rule.action {
+            Action::Flags(flags) => flags,
+            _ => 0,
+        });
+        flags.fold(0, std::ops::BitOr::bitor)
     }
 
     /// Whole lines, even from several processes: the file is opened to append.
@@ -179,6 +189,7 @@ struct Rule {
 enum Action {
     Cap(usize),
     Delay(Duration),
+    Flags(CK_FLAGS),
     Hang,
     Return(CK_RV),
 }
@@ -203,6 +214,9 @@ impl FromStr for Rule {
             [function @ "C_OpenSession", "cap", count] => {
                 (function, Action::Cap(count.parse().map_err(|_| "how many?")?))
             }
+            [function @ "C_GetTokenInfo", "flags", flag] => {
+                (function, Action::Flags(flag_of(flag).ok_or("no such flag")?))
+            }
             _ => return Err("this is no order"),
         };
         match crate::FUNCTIONS.contains(&function) {
@@ -220,6 +234,15 @@ fn milliseconds(text: &str) -> Option<Duration> {
 fn code_of(text: &str) -> Option<CK_RV> {
     let named = CODES.iter().find(|(name, _)| *name == text).map(|(_, code)| *code);
     named.or_else(|| CK_RV::from_str_radix(text.strip_prefix("0x")?, 16).ok())
+}
+
+fn flag_of(text: &str) -> Option<CK_FLAGS> {
+    Some(match text {
+        "CKF_USER_PIN_COUNT_LOW" => CKF_USER_PIN_COUNT_LOW,
+        "CKF_USER_PIN_FINAL_TRY" => CKF_USER_PIN_FINAL_TRY,
+        "CKF_USER_PIN_LOCKED" => CKF_USER_PIN_LOCKED,
+        _ => return None,
+    })
 }
 
 macro_rules! codes {
@@ -293,6 +316,26 @@ mod tests {
         let removed = Some(CKR_DEVICE_REMOVED);
         assert_eq!(answers, [removed, removed, Some(0x8000_0001), Some(0x8000_0001)]);
         assert_eq!(faults.before("C_Encrypt"), None);
+    }
+
+    #[test]
+    fn a_function_that_must_be_alone_keeps_all_others_out() {
+        let faults = Faults { alone: vec!["C_Login".to_owned()], ..Faults::default() };
+        let beside = (faults.turn("C_Encrypt"), faults.turn("C_Decrypt"));
+        assert!(faults.forwarded.try_write().is_err(), "it waits for both");
+        drop(beside);
+        let _alone = faults.turn("C_Login");
+        assert!(faults.forwarded.try_read().is_err(), "they wait for it");
+    }
+
+    #[test]
+    fn flags_add_up_and_stop_no_call() {
+        let text = "C_GetTokenInfo flags CKF_USER_PIN_LOCKED\n\
+                    C_GetTokenInfo flags CKF_USER_PIN_COUNT_LOW\n";
+        let folder = tempfile::tempdir().unwrap();
+        let faults = faults(&folder, text);
+        assert_eq!(faults.before("C_GetTokenInfo"), None);
+        assert_eq!(faults.flags(), CKF_USER_PIN_LOCKED | CKF_USER_PIN_COUNT_LOW);
     }
 
     #[test]

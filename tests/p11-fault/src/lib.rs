@@ -16,12 +16,14 @@
 //!   C_Decrypt delay 300ms
 //!   C_Encrypt hang
 //!   C_OpenSession cap 2
+//!   C_GetTokenInfo flags CKF_USER_PIN_FINAL_TRY
 //!   ```
 //!
 //!   The first line that fits a call counts. `return` answers without asking
 //!   the real module. `delay` and `hang` forward the call afterwards; `hang`
 //!   ends when its line is gone from the file. `cap` lets that many sessions be
-//!   open and answers `CKR_SESSION_COUNT` to more. A file that makes no sense
+//!   open and answers `CKR_SESSION_COUNT` to more. `flags` are added to the
+//!   token's own. A file that makes no sense
 //!   ends the process: a fault that never happens would pass any test.
 //! - `P11_FAULT_COUNTS`: a file to which each call adds a line with its
 //!   function's name, before anything else happens.
@@ -50,7 +52,10 @@ pub unsafe extern "C" fn C_GetFunctionList(list: *mut *mut CK_FUNCTION_LIST) -> 
     if list.is_null() {
         return CKR_ARGUMENTS_BAD;
     }
-    let ours = OURS.get_or_init(|| with_faults(*real()));
+    let ours = OURS.get_or_init(|| CK_FUNCTION_LIST {
+        C_GetTokenInfo: real().C_GetTokenInfo.map(|_| token_info_with_flags as _),
+        ..with_faults(*real())
+    });
     // SAFETY: not null, and the caller lets us write to it. Nobody writes
     // through the pointer that we give: the specification has the list read-only.
     unsafe { *list = std::ptr::from_ref(ours).cast_mut() };
@@ -74,6 +79,17 @@ fn real() -> &'static CK_FUNCTION_LIST {
         // as long as the module, and that was leaked.
         unsafe { *list }
     })
+}
+
+/// `C_GetTokenInfo` as all of ours, with the flags that the control file adds.
+unsafe extern "C" fn token_info_with_flags(slot: CK_SLOT_ID, info: CK_TOKEN_INFO_PTR) -> CK_RV {
+    // SAFETY: the caller's arguments, under the caller's promises.
+    let code = unsafe { C_GetTokenInfo(slot, info) };
+    if code == CKR_OK {
+        // SAFETY: it was written to just now.
+        unsafe { (*info).flags |= Faults::get().flags() };
+    }
+    code
 }
 
 /// Defines each function as one that asks for a fault first, and the list that
