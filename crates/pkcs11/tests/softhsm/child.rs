@@ -12,11 +12,12 @@ fn does_what_it_is_told() {
     let uri = std::env::var("TWINLOCK_TEST_URI").expect("set together with the action");
     match action.as_str() {
         "check" => check(&uri),
+        "create" => create(&hsm, &uri),
         "delete" => delete(&hsm, &uri),
         "hold-locks" => crate::hanging::hold_locks(&hsm),
         "replace" => {
             delete(&hsm, &uri);
-            block_on(twinlock_pkcs11::create_kek(&hsm.uri(&uri), options())).unwrap();
+            create(&hsm, &uri);
         }
         other => panic!("no such action: {other}"),
     }
@@ -26,6 +27,10 @@ fn check(uri: &str) {
     if let Err(error) = block_on(twinlock_pkcs11::check_key(&parse(uri), options())) {
         panic!("{:?}: {error}", error.kind());
     }
+}
+
+fn create(hsm: &SoftHsm, path: &str) {
+    block_on(twinlock_pkcs11::create_kek(&hsm.uri(path), options())).unwrap();
 }
 
 fn delete(hsm: &SoftHsm, path: &str) {

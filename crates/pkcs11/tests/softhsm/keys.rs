@@ -166,13 +166,15 @@ fn a_key_that_another_process_replaced_is_found_again() {
 }
 
 #[test]
-fn a_key_that_another_process_deleted_is_not_found() {
+fn a_key_that_another_process_deleted_is_not_found_until_there_is_a_new_one() {
     with_softhsm(|hsm| {
         let key = hsm.new_kek("archive");
         block_on(key.wrap_key(&share(), &context(""))).unwrap();
         hsm.in_child("delete", "token=Twinlock;object=archive", &[]).unwrap();
         let error = block_on(key.wrap_key(&share(), &context(""))).unwrap_err();
         assert_eq!(error.kind(), HolderErrorKind::NotFound, "{error}");
+        hsm.in_child("create", "token=Twinlock;object=archive", &[]).unwrap();
+        block_on(key.wrap_key(&share(), &context(""))).expect("without being opened again");
     });
 }
 
