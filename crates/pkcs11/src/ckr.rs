@@ -62,6 +62,35 @@ pub(crate) fn blames_device(code: RvError, function: &str) -> bool {
     }
 }
 
+/// True if `C_Login` may have compared a PIN before it answered `code`, and the
+/// token counted it as a wrong one. Only codes about something else say that it
+/// did not: tokens have been seen to answer a wrong PIN with a general error.
+pub(crate) fn may_have_cost_a_try(code: RvError) -> bool {
+    use RvError as Rv;
+    !matches!(
+        code,
+        Rv::ArgumentsBad
+            | Rv::CryptokiNotInitialized
+            | Rv::DeviceMemory
+            | Rv::DeviceRemoved
+            | Rv::FunctionCanceled
+            | Rv::FunctionNotSupported
+            | Rv::HostMemory
+            | Rv::OperationActive
+            | Rv::OperationNotInitialized
+            | Rv::SessionClosed
+            | Rv::SessionHandleInvalid
+            | Rv::SessionReadOnlyExists
+            | Rv::SlotIdInvalid
+            | Rv::TokenNotPresent
+            | Rv::UserAlreadyLoggedIn
+            | Rv::UserAnotherAlreadyLoggedIn
+            | Rv::UserPinNotInitialized
+            | Rv::UserTooManyTypes
+            | Rv::UserTypeInvalid
+    )
+}
+
 /// The table itself. No arm is a wildcard, so a new code does not compile
 /// until somebody has thought about it.
 fn usual_kind(code: RvError) -> ErrorKind {

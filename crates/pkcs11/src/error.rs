@@ -120,6 +120,33 @@ impl Pkcs11Error {
         self
     }
 
+    /// The same answer of the module, taken as a refusal of the PIN, which it
+    /// may be.
+    pub(crate) fn into_refused_pin(mut self, token: &str) -> Self {
+        if self.kind != ErrorKind::Denied {
+            self.kind = ErrorKind::Denied;
+            self.message = format!(
+                "cannot log in to {token:?}: its answer leaves open whether the PIN is wrong, so \
+                 this process does not try it again; make sure of the PIN and start again"
+            );
+        }
+        self
+    }
+
+    /// True if doing the same again, with a new session, may help. A login that
+    /// failed is not made again at once: that may cost another try of the PIN.
+    pub(crate) fn wants_new_session(&self) -> bool {
+        self.kind == ErrorKind::Gone && !self.may_have_cost_a_try()
+    }
+
+    /// True if the token may have counted a wrong PIN.
+    pub(crate) fn may_have_cost_a_try(&self) -> bool {
+        let answer = self.answer.as_ref();
+        answer.is_some_and(|answer| {
+            answer.function == "C_Login" && ckr::may_have_cost_a_try(answer.code)
+        })
+    }
+
     /// True if the device failed, rather than what was asked of it.
     pub(crate) fn blames_device(&self) -> bool {
         match &self.answer {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use cryptoki::context::Pkcs11;
 use cryptoki::object::{Attribute, ObjectHandle};
 use cryptoki::session::Session;
 use twinlock_keys::Pkcs11Uri;
@@ -35,10 +36,10 @@ impl Opener {
         };
         let what = format!("open a session with {:?}", token.label);
         let session = session.map_err(|error| Pkcs11Error::of_call(error, &what))?;
-        self.login.log_in(&session, &token)?;
+        self.login.log_in(&session, &module)?;
         let vendor = vendor_of(&token.manufacturer, &token.model);
         let login = Arc::clone(&self.login);
-        Ok(TokenSession { session, token, vendor, login, handles: HashMap::new() })
+        Ok(TokenSession { session, token, vendor, module, login, handles: HashMap::new() })
     }
 }
 
@@ -47,6 +48,7 @@ pub(crate) struct TokenSession {
     pub(crate) session: Session,
     pub(crate) token: TokenFacts,
     pub(crate) vendor: &'static Vendor,
+    module: Pkcs11,
     login: Arc<Login>,
     handles: HashMap<KeyName, ObjectHandle>,
 }
@@ -57,7 +59,7 @@ impl TokenSession {
     /// It logs in first if the login was lost: private objects are invisible
     /// then, and would seem to be deleted.
     pub(crate) fn find(&self, template: &[Attribute]) -> Result<Vec<ObjectHandle>, Pkcs11Error> {
-        self.login.log_in(&self.session, &self.token)?;
+        self.login.log_in(&self.session, &self.module)?;
         self.session
             .find_objects(template)
             .map_err(|error| Pkcs11Error::of_call(error, "look for the key"))

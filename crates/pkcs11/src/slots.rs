@@ -91,6 +91,13 @@ pub(crate) fn find(module: &Pkcs11, uri: &Pkcs11Uri) -> Result<(Slot, TokenFacts
     }
 }
 
+/// What the token in `slot` says about itself now.
+pub(crate) fn read(module: &Pkcs11, slot: Slot) -> Result<TokenFacts, Pkcs11Error> {
+    let info = module.get_token_info(slot);
+    let info = info.map_err(|error| Pkcs11Error::of_call(error, "read the state of the PIN"))?;
+    Ok(TokenFacts::new(slot, &info))
+}
+
 /// Every token in a slot. One that cannot be read does not hide the others.
 pub(crate) fn tokens(module: &Pkcs11) -> Result<Vec<(Slot, TokenFacts)>, Pkcs11Error> {
     let slots =

@@ -52,7 +52,7 @@ impl<'a, S> Link<'a, S> {
         work: &mut impl FnMut(&mut S) -> Result<T, Pkcs11Error>,
     ) -> Result<T, Pkcs11Error> {
         match self.attempt(patience, work) {
-            Err(error) if error.kind() == ErrorKind::Gone && retry == Retry::Once => {
+            Err(error) if error.wants_new_session() && retry == Retry::Once => {
                 tracing::info!(%error, "reconnecting to the token");
                 self.attempt(patience, work)
             }

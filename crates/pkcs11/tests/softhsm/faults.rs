@@ -21,6 +21,9 @@ C_EncryptInit return CKR_DEVICE_REMOVED
 C_DecryptInit return CKR_DEVICE_REMOVED
 ";
 
+/// An order that makes the next call need a new session.
+const SESSION_LOST: &str = "C_DecryptInit return CKR_SESSION_CLOSED times 1\n";
+
 #[test]
 fn a_removed_token_is_left_alone_and_found_when_it_returns() {
     with_faults(|hsm, faults| {
@@ -132,6 +135,66 @@ fn a_pin_that_was_changed_meanwhile_is_tried_once_by_an_open_key() {
             assert_eq!(result.err().unwrap().kind(), HolderErrorKind::Denied);
         }
         assert_eq!(faults.count("C_Login") - before, 1);
+    });
+}
+
+#[test]
+fn an_unclear_answer_to_a_pin_is_taken_for_a_refusal() {
+    with_faults(|hsm, faults| {
+        let codes = ["CKR_GENERAL_ERROR", "CKR_DEVICE_ERROR", "CKR_FUNCTION_FAILED", "0x80000001"];
+        for (number, code) in codes.into_iter().enumerate() {
+            let before = faults.count("C_Login");
+            faults.set(&format!("C_Login return {code}"));
+            let uri = parse(&hsm.text_without_pin(&format!("token={TOKEN}")));
+            let pin = PinSource::given(pin(&format!("never tried before {number}")));
+            for _ in 0..3 {
+                let open = Token::open(&uri, options().with_pin(pin.clone()));
+                let error = block_on(open).unwrap_err();
+                assert_eq!(
+                    (error.kind(), error.code().as_deref()),
+                    (ErrorKind::Denied, name(code))
+                );
+            }
+            assert_eq!(faults.count("C_Login") - before, 1, "{code}");
+        }
+        faults.clear();
+        hsm.new_kek("archive"); // the right PIN works
+    });
+}
+
+#[test]
+fn a_pin_that_was_right_gets_the_benefit_of_the_doubt_but_not_for_ever() {
+    with_faults(|hsm, faults| {
+        let key = OpenKey::new(hsm, options().with_breaker(100, REST));
+        hsm.raw_session(TOKEN).logout().unwrap();
+        let before = faults.count("C_Login");
+        faults.set(&format!("{SESSION_LOST}C_Login return CKR_DEVICE_ERROR"));
+        assert_eq!(key.unwrap().unwrap_err().kind(), UNTIMED);
+        assert_eq!(faults.count("C_Login") - before, 1, "not twice in one call");
+        assert_eq!(key.unwrap().unwrap_err().kind(), UNTIMED);
+        for _ in 0..5 {
+            assert_eq!(key.unwrap().unwrap_err().kind(), HolderErrorKind::Denied);
+        }
+        assert_eq!(faults.count("C_Login") - before, 3);
+    });
+}
+
+#[test]
+fn the_tokens_own_count_of_wrong_pins_is_looked_at_before_each_login() {
+    with_faults(|hsm, faults| {
+        let key = OpenKey::new(hsm, options());
+        for flag in ["CKF_USER_PIN_FINAL_TRY", "CKF_USER_PIN_LOCKED"] {
+            hsm.raw_session(TOKEN).logout().unwrap();
+            let before = faults.count("C_Login");
+            // The session lives, so nothing but a login asks for the flags.
+            faults.set(&format!(
+                "C_GetTokenInfo flags {flag}\nC_DecryptInit return CKR_KEY_HANDLE_INVALID times 1"
+            ));
+            assert_eq!(key.unwrap().unwrap_err().kind(), HolderErrorKind::Denied, "{flag}");
+            assert_eq!(faults.count("C_Login"), before, "{flag}");
+            faults.clear();
+            key.unwrap().expect("as soon as the token counts none");
+        }
     });
 }
 
@@ -258,6 +321,14 @@ fn a_module_that_cannot_be_initialised_again_yet_is_tried_again() {
         faults.clear();
         resumes("initialised again", || key.unwrap());
     });
+}
+
+/// The code's name, as an error has it.
+fn name(code: &str) -> Option<&str> {
+    match code {
+        "0x80000001" => Some("CKR_VENDOR_DEFINED 0x80000001"),
+        named => Some(named),
+    }
 }
 
 /// What another part of the program does.
