@@ -9,6 +9,7 @@ mod guards;
 mod holders;
 mod hostile;
 mod people;
+mod providers;
 mod roundtrip;
 mod second_reader;
 mod streams;

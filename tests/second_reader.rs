@@ -1,11 +1,11 @@
 //! A reader in another language, written from `docs/format.md` alone, agrees
 //! with ours on every vector.
 
-use std::env;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
 use crate::support::cli::Dir;
+use crate::support::python;
 use crate::support::softhsm::{PIN, SoftHsm, TOKEN, uri_in, write_private};
 
 #[test]
@@ -91,13 +91,6 @@ fn output_of(command: &mut Command) -> Output {
     command.output().unwrap_or_else(|error| {
         panic!("{command:?}: {error}; install it with `scripts/test --setup`")
     })
-}
-
-fn python() -> PathBuf {
-    match env::var_os("TWINLOCK_TEST_PYTHON") {
-        Some(python) => python.into(),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools/venv/bin/python"),
-    }
 }
 
 fn assert_passed(output: &Output, expected: &str) {

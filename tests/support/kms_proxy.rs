@@ -1,30 +1,25 @@
-//! Stands between the SDK and moto: records each call and, by rule, fails as
-//! AWS would and moto does not.
+//! A proxy before moto, which fails as AWS KMS does.
 
-use std::io::{self, BufReader};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::thread;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::ServerConfig;
 use serde_json::{Value, json};
 
-use super::http::{self, Message};
+use super::http::Message;
+use super::proxy::{self, Proxy};
 
 /// What the proxy's own answers have as `x-amzn-requestid`.
 pub(crate) const REQUEST_ID: &str = "3f1b2c66-0000-4000-8000-000000000001";
 
-/// One proxy; it stops when dropped.
-pub(crate) struct KmsProxy {
-    address: SocketAddr,
-    state: Arc<State>,
-}
+/// One proxy; it stops when dropped. Operations are called as in `Decrypt`,
+/// and what is not KMS has none.
+pub(crate) struct KmsProxy(Proxy);
 
 /// One call as it arrived.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
-    /// From `X-Amz-Target`, as in `Decrypt`; empty for what is not KMS.
     pub(crate) operation: String,
     /// From the scope of the signature.
     pub(crate) access_key: String,
@@ -35,6 +30,9 @@ pub(crate) struct Call {
 /// What to do instead of forwarding.
 #[derive(Clone, Debug)]
 pub(crate) enum Fault {
+    /// Forward, and make moto's only answer to a ciphertext of another key,
+    /// which is a denial, the one that AWS gives.
+    CorrectMoto,
     /// Forward, but wait first.
     Delay(Duration),
     /// Close the connection without an answer.
@@ -43,6 +41,8 @@ pub(crate) enum Fault {
     Edit(fn(&mut Value)),
     /// Answer this.
     Raw { status: u16, body: String },
+    /// Send the caller on to another server.
+    Redirect(SocketAddr),
     /// Answer with the JSON of the request, in the text of a denial.
     Echo,
     /// An error of KMS, with headers.
@@ -64,30 +64,25 @@ impl Fault {
 impl KmsProxy {
     /// Starts one before `server`, on a free port.
     pub(crate) fn before(server: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = listener.local_addr().expect("it was bound");
-        let state = Arc::new(State {
-            server,
-            calls: Mutex::default(),
-            rules: Mutex::default(),
-            stopped: AtomicBool::new(false),
-        });
-        let shared = Arc::clone(&state);
-        thread::spawn(move || accept(&listener, &shared));
-        Self { address, state }
+        Self(Proxy::before(server, operation))
+    }
+
+    /// The same, speaking TLS to those who call.
+    pub(crate) fn with_tls(server: SocketAddr, tls: Arc<ServerConfig>) -> Self {
+        Self(Proxy::with_tls(server, operation, tls))
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
-        self.address
+        self.0.address()
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.address)
+        self.0.url()
     }
 
     /// How many calls of `operation` arrived.
     pub(crate) fn count(&self, operation: &str) -> usize {
-        self.calls(operation).len()
+        self.0.count(operation)
     }
 
     /// The calls of `operation`, in order.
@@ -99,116 +94,38 @@ impl KmsProxy {
 
     /// All calls, in order.
     pub(crate) fn all_calls(&self) -> Vec<Call> {
-        lock(&self.state.calls).clone()
+        self.0
+            .calls()
+            .into_iter()
+            .map(|(operation, request)| Call::of(operation, &request))
+            .collect()
     }
 
     /// From now on, each call of `operation` meets `fault`.
     pub(crate) fn inject(&self, operation: &'static str, fault: Fault) {
-        self.inject_times(usize::MAX, operation, fault);
+        self.0.inject(operation, fault.into());
     }
 
     /// The next `times` calls of `operation` meet `fault`. Later rules go
     /// first.
     pub(crate) fn inject_times(&self, times: usize, operation: &'static str, fault: Fault) {
-        lock(&self.state.rules).push(Rule { operation, fault, times });
+        self.0.inject_times(times, operation, fault.into());
     }
-}
 
-impl Drop for KmsProxy {
-    fn drop(&mut self) {
-        self.state.stopped.store(true, Ordering::Relaxed);
-        TcpStream::connect(self.address).ok(); // wakes the thread that accepts
+    /// From now on, all calls are forwarded.
+    pub(crate) fn heal(&self) {
+        self.0.heal();
     }
-}
-
-struct State {
-    server: SocketAddr,
-    calls: Mutex<Vec<Call>>,
-    rules: Mutex<Vec<Rule>>,
-    stopped: AtomicBool,
-}
-
-struct Rule {
-    operation: &'static str,
-    fault: Fault,
-    times: usize,
-}
-
-fn accept(listener: &TcpListener, state: &Arc<State>) {
-    for connection in listener.incoming() {
-        if state.stopped.load(Ordering::Relaxed) {
-            return;
-        }
-        let state = Arc::clone(state);
-        thread::spawn(move || connection.and_then(|connection| serve(connection, &state)));
-    }
-}
-
-/// One connection, which the client may keep alive.
-fn serve(connection: TcpStream, state: &State) -> io::Result<()> {
-    let mut connection = BufReader::new(connection);
-    while let Some(request) = Message::read(&mut connection)? {
-        let call = Call::of(&request);
-        let fault = state.fault_for(&call.operation);
-        lock(&state.calls).push(call);
-        let Some(answer) = answer(&request, fault, state.server)? else {
-            return Ok(());
-        };
-        answer.write(connection.get_mut())?;
-    }
-    Ok(())
-}
-
-/// `None` to hang up.
-fn answer(
-    request: &Message,
-    fault: Option<Fault>,
-    server: SocketAddr,
-) -> io::Result<Option<Message>> {
-    let forward = || http::exchange(server, request);
-    match fault {
-        None => forward().map(Some),
-        Some(Fault::Delay(wait)) => {
-            thread::sleep(wait);
-            forward().map(Some)
-        }
-        Some(Fault::Drop) => Ok(None),
-        Some(Fault::Echo) => {
-            let echo = String::from_utf8_lossy(&request.body);
-            let body = json!({ "__type": "AccessDeniedException", "message": echo });
-            Ok(Some(made(400, &[], &body.to_string())))
-        }
-        Some(Fault::Edit(edit)) => forward().map(|answer| Some(edited(answer, edit))),
-        Some(Fault::Raw { status, body }) => Ok(Some(made(status, &[], &body))),
-        Some(Fault::Refuse { status, code, headers }) => {
-            let body = json!({ "__type": code, "message": format!("injected {code}") });
-            Ok(Some(made(status, headers, &body.to_string())))
-        }
-    }
-}
-
-fn edited(mut answer: Message, edit: fn(&mut Value)) -> Message {
-    let mut body = serde_json::from_slice(&answer.body).expect("KMS answers in JSON");
-    edit(&mut body);
-    answer.body = body.to_string().into_bytes();
-    answer
-}
-
-fn made(status: u16, headers: &[(&str, &str)], body: &str) -> Message {
-    let mut all = vec![("x-amzn-requestid", REQUEST_ID)];
-    all.extend(headers);
-    Message::new(&format!("HTTP/1.1 {status} Injected"), &all, body.as_bytes())
 }
 
 impl Call {
-    fn of(request: &Message) -> Self {
-        let target = request.header("x-amz-target").unwrap_or_default();
+    fn of(operation: String, request: &Message) -> Self {
         // Credential=<access key>/<date>/<region>/kms/aws4_request
         let signature = request.header("authorization").unwrap_or_default();
         let scope = signature.split_once("Credential=").map_or("", |(_, scope)| scope);
         let part = |number| scope.split('/').nth(number).unwrap_or_default().to_owned();
         Self {
-            operation: target.trim_start_matches("TrentService.").to_owned(),
+            operation,
             access_key: part(0),
             region: part(2),
             body: serde_json::from_slice(&request.body).unwrap_or_default(),
@@ -216,16 +133,48 @@ impl Call {
     }
 }
 
-impl State {
-    fn fault_for(&self, operation: &str) -> Option<Fault> {
-        let mut rules = lock(&self.rules);
-        let fits = |rule: &&mut Rule| rule.operation == operation && rule.times > 0;
-        let rule = rules.iter_mut().rev().find(fits)?;
-        rule.times -= 1;
-        Some(rule.fault.clone())
+impl From<Fault> for proxy::Fault {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::CorrectMoto => Self::Alter(correct_moto),
+            Fault::Delay(wait) => Self::Delay(wait),
+            Fault::Drop => Self::Drop,
+            Fault::Edit(edit) => Self::Edit(edit),
+            Fault::Raw { status, body } => answer(status, &[], &body),
+            Fault::Redirect(to) => answer(307, &[("location", &format!("http://{to}/"))], ""),
+            Fault::Echo => Self::AnswerTo(echo),
+            Fault::Refuse { status, code, headers } => {
+                let body = json!({ "__type": code, "message": format!("injected {code}") });
+                answer(status, headers, &body.to_string())
+            }
+        }
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().expect("no holder of the lock panics")
+fn operation(request: &Message) -> String {
+    let target = request.header("x-amz-target").unwrap_or_default();
+    target.trim_start_matches("TrentService.").to_owned()
+}
+
+fn correct_moto(answer: &mut Message) {
+    let said = answer.header("x-amzn-errortype");
+    if said == Some("AccessDeniedException") {
+        let code = "IncorrectKeyException";
+        let body = json!({ "__type": code, "message": "" }).to_string();
+        let headers = [("x-amzn-requestid", REQUEST_ID)];
+        *answer = Message::new("HTTP/1.1 400 Bad Request", &headers, body.as_bytes());
+    }
+}
+
+fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> proxy::Fault {
+    let mut all = vec![("x-amzn-requestid", REQUEST_ID)];
+    all.extend(headers);
+    proxy::Fault::answer(status, &all, body)
+}
+
+fn echo(request: &Message) -> Message {
+    let echo = String::from_utf8_lossy(&request.body);
+    let body = json!({ "__type": "AccessDeniedException", "message": echo });
+    let headers = [("x-amzn-requestid", REQUEST_ID)];
+    Message::new("HTTP/1.1 400 Injected", &headers, body.to_string().as_bytes())
 }

@@ -176,6 +176,13 @@ where
     if let Some(credentials) = find::<CredentialsError>(error) {
         return no_credentials(call, credentials);
     }
+    if is_about_tls(error) {
+        return misconfigured(format!(
+            "the server for {call} is not trusted, or speaks no TLS: check the endpoint and this \
+             machine's root certificates ({})",
+            causes(error)
+        ));
+    }
     match find::<ConnectorError>(error).filter(|failure| is_passing(failure)) {
         Some(failure) => {
             unavailable(format!("could not reach AWS KMS for {call}: {}", causes(failure)))
@@ -206,6 +213,17 @@ fn no_credentials(call: &Call<'_>, error: &CredentialsError) -> HolderError {
 /// be made.
 fn is_passing(failure: &ConnectorError) -> bool {
     failure.is_io() || failure.is_timeout() || failure.as_other().is_some()
+}
+
+/// True if a connection was made, and the handshake on it refused: rustls gives
+/// what is wrong with the other side's messages as invalid data.
+fn is_about_tls(error: &(dyn Error + 'static)) -> bool {
+    fn refused(cause: &(dyn Error + 'static)) -> bool {
+        let Some(cause) = cause.downcast_ref::<std::io::Error>() else { return false };
+        let wrapped = cause.get_ref().map(|inner| inner as &(dyn Error + 'static));
+        cause.kind() == std::io::ErrorKind::InvalidData || wrapped.is_some_and(refused)
+    }
+    chain(error).any(refused)
 }
 
 fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {

@@ -1,0 +1,11 @@
+//! What every key holder has to do, tried on each with a real or stand-in
+//! server: the same answers, and for the same trouble the same kind of error.
+//!
+//! A holder takes part with a [`Bench`](bench::Bench) and the line
+//! `every_holder!(TheBench);`. What is peculiar to one provider is tested
+//! elsewhere.
+#![allow(clippy::unwrap_used, reason = "a panic in a helper is a failed test too")]
+
+mod aws_kms;
+mod bench;
+mod suite;

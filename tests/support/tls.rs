@@ -1,0 +1,69 @@
+//! Certificates of servers under test, and the authorities that issue them.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, OnceLock};
+
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tempfile::TempDir;
+
+use super::python;
+
+/// An authority and a certificate of its for `localhost` and 127.0.0.1. No
+/// machine trusts it by itself.
+pub(crate) struct Authority {
+    folder: TempDir,
+}
+
+impl Authority {
+    /// The one whose certificate those get who are to trust the servers.
+    pub(crate) fn trusted() -> &'static Self {
+        static TRUSTED: OnceLock<Authority> = OnceLock::new();
+        TRUSTED.get_or_init(Self::new)
+    }
+
+    /// One that nobody has heard of.
+    pub(crate) fn unknown() -> &'static Self {
+        static UNKNOWN: OnceLock<Authority> = OnceLock::new();
+        UNKNOWN.get_or_init(Self::new)
+    }
+
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("support/make_certificates.py");
+        let output = Command::new(python()).arg("-B").arg(script).arg(folder.path()).output();
+        let output = output.expect("Python is installed by `scripts/test --setup`");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Self { folder }
+    }
+
+    /// Its own certificate, in PEM.
+    pub(crate) fn certificate(&self) -> PathBuf {
+        self.folder.path().join("ca.pem")
+    }
+
+    /// The server's certificate, in PEM.
+    pub(crate) fn server_certificate(&self) -> PathBuf {
+        self.folder.path().join("server.pem")
+    }
+
+    /// The server's private key, in PEM.
+    pub(crate) fn server_key(&self) -> PathBuf {
+        self.folder.path().join("server.key")
+    }
+
+    /// What a server in this process needs.
+    pub(crate) fn server(&self) -> Arc<ServerConfig> {
+        let chain = CertificateDer::from_pem_file(self.server_certificate()).unwrap();
+        let key = PrivateKeyDer::from_pem_file(self.server_key()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![chain], key);
+        Arc::new(config.unwrap())
+    }
+}
