@@ -8,4 +8,6 @@
 
 mod aws_kms;
 mod bench;
+mod file;
+mod pkcs11;
 mod suite;

@@ -2,7 +2,6 @@
 //! KMS, everything that the one holder and the whole file give.
 
 use std::path::Path;
-use std::process::Command;
 
 use serde_json::json;
 use sha2::{Digest as _, Sha384};
@@ -18,7 +17,7 @@ use twinlock_pkcs11::{Pkcs11Key, TokenOptions, create_kek};
 use twinlock_remote_keys::aws_kms::{AwsKmsKey, Options};
 
 use crate::support::moto::moto;
-use crate::support::softhsm::{self, SoftHsm, write_private};
+use crate::support::softhsm::{self, in_a_process_with_a_token, write_private};
 
 const SECRET: &[u8] = b"only together";
 
@@ -208,21 +207,4 @@ fn context() -> EncryptionContext {
 
 fn hashed(bytes: &[u8]) -> [u8; 32] {
     *Sha384::digest(bytes).first_chunk().unwrap()
-}
-
-/// Runs `work`, the body of the test `name`, in a process of its own: a PKCS#11
-/// module finds its tokens by a variable that has to be there from the start.
-fn in_a_process_with_a_token(name: &str, work: impl AsyncFnOnce(&Path)) {
-    const FOLDER: &str = "TWINLOCK_TEST_FOLDER";
-    if let Some(folder) = std::env::var_os(FOLDER) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        return runtime.block_on(work(Path::new(&folder)));
-    }
-    let hsm = SoftHsm::with_token();
-    let mut itself = Command::new(std::env::current_exe().unwrap());
-    itself.args(["--exact", name, "--nocapture"]).envs(hsm.variables()).env(FOLDER, hsm.folder());
-    let output = itself.output().unwrap();
-    let said =
-        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
-    assert!(output.status.success() && said[0].contains("1 passed"), "{}", said.concat());
 }

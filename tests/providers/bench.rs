@@ -1,6 +1,6 @@
 //! A provider under test.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,12 @@ pub(super) type Holder = Arc<dyn KeyHolder>;
 pub(super) trait Bench: Sized {
     /// What this provider cannot run into, each with the reason why.
     const NEVER: &'static [(Trouble, &'static str)];
+
+    /// Runs the test `name`. Who needs a process for it starts one here.
+    fn run(name: &str, test: impl Future<Output = ()>) {
+        let _ = name;
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test);
+    }
 
     /// A new key at its provider.
     async fn new() -> Self;
@@ -71,6 +77,9 @@ pub(super) const SHORT_DEADLINE: Duration = Duration::from_millis(700);
 
 /// What a server that throttles says in `Retry-After`.
 pub(super) const RETRY_AFTER: Duration = Duration::from_secs(7);
+
+/// In a list of troubles, where any address will do.
+pub(super) const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 impl Trouble {
     /// How every holder puts it.

@@ -3,6 +3,7 @@
 pub(crate) mod cli;
 pub(crate) mod http;
 pub(crate) mod kms_proxy;
+pub(crate) mod logs;
 pub(crate) mod moto;
 pub(crate) mod pages;
 pub(crate) mod proxy;
@@ -17,5 +18,26 @@ pub(crate) fn python() -> PathBuf {
     match env::var_os("TWINLOCK_TEST_PYTHON") {
         Some(python) => python.into(),
         None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools/venv/bin/python"),
+    }
+}
+
+/// In base64 without padding (RFC 4648 section 4).
+pub(crate) fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::new();
+    for three in bytes.chunks(3) {
+        let number = (0..3).fold(0, |sum, at| sum << 8 | u32::from(*three.get(at).unwrap_or(&0)));
+        let digits = [18, 12, 6, 0].map(|shift| DIGITS[(number >> shift & 63) as usize]);
+        out.extend(digits.into_iter().take(three.len() + 1).map(char::from));
+    }
+    out
+}
+
+#[test]
+fn base64_is_that_of_the_rfc() {
+    // RFC 4648 section 10, without padding.
+    let known = [("", ""), ("f", "Zg"), ("fo", "Zm8"), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")];
+    for (bytes, text) in known {
+        assert_eq!(base64(bytes.as_bytes()), text);
     }
 }

@@ -10,6 +10,9 @@ use tempfile::TempDir;
 pub(crate) const PIN: &str = "7391-user";
 pub(crate) const TOKEN: &str = "tests";
 
+/// Names the folder in a process of [`in_a_process_with_a_token`].
+pub(crate) const FOLDER: &str = "TWINLOCK_TEST_FOLDER";
+
 /// Its folder. A process uses it that has the variables of [`SoftHsm::variables`]
 /// from its start.
 pub(crate) struct SoftHsm {
@@ -59,6 +62,22 @@ impl SoftHsm {
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
+}
+
+/// Runs `work`, the body of the test `name`, in a process of its own: a PKCS#11
+/// module finds its tokens by a variable that has to be there from the start.
+pub(crate) fn in_a_process_with_a_token(name: &str, work: impl AsyncFnOnce(&Path)) {
+    if let Some(folder) = env::var_os(FOLDER) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        return runtime.block_on(work(Path::new(&folder)));
+    }
+    let hsm = SoftHsm::with_token();
+    let mut itself = Command::new(env::current_exe().unwrap());
+    itself.args(["--exact", name, "--nocapture"]).envs(hsm.variables()).env(FOLDER, hsm.folder());
+    let output = itself.output().unwrap();
+    let said =
+        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    assert!(output.status.success() && said[0].contains("1 passed"), "{}", said.concat());
 }
 
 pub(crate) fn uri_in(folder: &Path, label: &str) -> String {

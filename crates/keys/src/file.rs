@@ -123,7 +123,8 @@ impl FileKek {
     fn unwrap(&self, wrapped: &WrappedShare, aad: &[u8]) -> Result<Share, HolderError> {
         let refused = || HolderError::invalid_ciphertext("the file's key does not open this share");
         let bytes = wrapped.bytes();
-        if bytes.len() != NONCE_LEN + SHARE_LEN + TAG_LEN {
+        let ours = wrapped.algorithm() == ShareAlgorithm::HolderAead;
+        if !ours || bytes.len() != NONCE_LEN + SHARE_LEN + TAG_LEN {
             return Err(refused());
         }
         let (nonce, rest) = bytes.split_first_chunk::<NONCE_LEN>().expect("checked above");
