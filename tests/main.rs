@@ -15,4 +15,6 @@ mod second_reader;
 mod streams;
 mod support;
 mod two_holders;
+#[cfg(feature = "vault")]
+mod vault;
 mod vectors;

@@ -11,3 +11,5 @@ mod bench;
 mod file;
 mod pkcs11;
 mod suite;
+#[cfg(feature = "vault")]
+pub(crate) mod vault;

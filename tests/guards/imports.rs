@@ -47,6 +47,7 @@ const FENCED: &[(&str, &[&str])] = &[
     ("aws-sdk-", &["twinlock-remote-keys", "twinlock-tests"]),
     ("azure_", &["twinlock-remote-keys"]),
     ("google-cloud-", &["twinlock-remote-keys"]),
+    ("reqwest", &["twinlock-remote-keys"]),
     ("vaultrs", &["twinlock-remote-keys"]),
 ];
 
@@ -104,6 +105,7 @@ fn a_planted_climb_over_a_fence_is_found() {
         ("twinlock-pkcs11", "cryptoki-sys"),
         ("twinlock-cli", "aws-sdk-kms"),
         ("twinlock-cli", "azure_security_keyvault_keys"),
+        ("twinlock-cli", "reqwest"),
     ] {
         let planted = with_dependency(importer, json!({"name": imported, "kind": null}));
         assert_eq!(climbed_fences(&planted), [format!("{importer} imports {imported}")]);

@@ -3,8 +3,12 @@
 pub(crate) mod cli;
 pub(crate) mod http;
 pub(crate) mod kms_proxy;
+#[cfg(feature = "vault")]
+pub(crate) mod kubernetes;
 pub(crate) mod logs;
 pub(crate) mod moto;
+#[cfg(feature = "vault")]
+pub(crate) mod openbao;
 pub(crate) mod pages;
 pub(crate) mod proxy;
 pub(crate) mod softhsm;

@@ -3,6 +3,7 @@
 //! | feature | module | key URIs |
 //! |---|---|---|
 //! | `aws-kms` (default) | [`aws_kms`] | `aws-kms://<key ARN>`, `aws-kms://alias/<name>` |
+//! | `vault` | [`vault_transit`] | `vault://<host[:port]>/<mount>/keys/<name>` |
 //!
 //! A holder is made once by its `connect`, which finds credentials the way the
 //! cloud's own tools do, and is then used through
@@ -12,3 +13,5 @@
 
 #[cfg(feature = "aws-kms")]
 pub mod aws_kms;
+#[cfg(feature = "vault")]
+pub mod vault_transit;

@@ -1,0 +1,324 @@
+//! As whom we call: tokens, and where they come from.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Serialize;
+use tokio::sync::Mutex;
+use twinlock_keys::{HolderError, HolderErrorKind};
+use zeroize::Zeroizing;
+
+use super::body::LoggedIn;
+use super::call::{Call, Operation};
+use super::client::{Http, variable};
+use super::misconfigured;
+
+/// The longest credential that is read, in bytes. A service account's JWT has
+/// about one KiB.
+const MAX_CREDENTIAL_LEN: usize = 16 * 1024;
+
+/// Where Kubernetes mounts a service account's JWT.
+const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
+
+/// As whom to call.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Auth {
+    /// As the command line does: the token in `BAO_TOKEN` or `VAULT_TOKEN`,
+    /// else the one in `~/.vault-token`.
+    Usual,
+    /// With this token.
+    Token(Credential),
+    /// As an AppRole.
+    AppRole {
+        /// Where the method is mounted, as in `approle`.
+        mount: String,
+        /// Which role.
+        role_id: String,
+        /// What proves it.
+        secret_id: Credential,
+    },
+    /// As a Kubernetes service account.
+    Kubernetes {
+        /// Where the method is mounted, as in `kubernetes`.
+        mount: String,
+        /// Which role of the server's to take.
+        role: String,
+        /// The service account's JWT.
+        jwt: Credential,
+    },
+}
+
+/// A secret text, or where it is: read anew whenever it is needed, so that it
+/// may change.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Credential {
+    /// The text itself.
+    Value(SecretString),
+    /// In this file, with or without a line feed at the end.
+    File(PathBuf),
+    /// In this environment variable.
+    Variable(String),
+}
+
+impl Auth {
+    /// As the AppRole `role_id`, with the method mounted at `approle`.
+    #[must_use]
+    pub fn app_role(role_id: impl Into<String>, secret_id: Credential) -> Self {
+        Self::AppRole { mount: "approle".to_owned(), role_id: role_id.into(), secret_id }
+    }
+
+    /// As the service account of this pod in `role`, with the method mounted at
+    /// `kubernetes`.
+    #[must_use]
+    pub fn kubernetes(role: impl Into<String>) -> Self {
+        Self::Kubernetes {
+            mount: "kubernetes".to_owned(),
+            role: role.into(),
+            jwt: Credential::service_account(),
+        }
+    }
+
+    /// The mount of a login, if there is a login.
+    pub(super) fn mount(&self) -> Option<&str> {
+        match self {
+            Self::AppRole { mount, .. } | Self::Kubernetes { mount, .. } => Some(mount),
+            Self::Token(_) | Self::Usual => None,
+        }
+    }
+}
+
+/// The token in use, shared by all calls.
+pub(super) struct Tokens {
+    auth: Auth,
+    held: Mutex<Option<Token>>,
+}
+
+/// A token and what is known of its end.
+#[derive(Clone)]
+pub(super) struct Token {
+    pub(super) text: Arc<Zeroizing<String>>,
+    renew_at: Option<Instant>,
+}
+
+impl Tokens {
+    pub(super) fn new(auth: Auth) -> Self {
+        Self { auth, held: Mutex::new(None) }
+    }
+
+    /// The token in use, obtained if there is none or its time is over. Those
+    /// who come meanwhile wait for the same one.
+    pub(super) async fn token(&self, http: &Http, call: &Call<'_>) -> Result<Token, HolderError> {
+        let mut held = self.held.lock().await;
+        match held.as_ref().filter(|token| !token.is_over()) {
+            Some(token) => Ok(token.clone()),
+            None => Ok(held.insert(self.obtain(http, call).await?).clone()),
+        }
+    }
+
+    /// Another token than `refused`; `None` if there is none to be had.
+    pub(super) async fn instead_of(
+        &self,
+        refused: &Token,
+        http: &Http,
+        call: &Call<'_>,
+    ) -> Result<Option<Token>, HolderError> {
+        let mut held = self.held.lock().await;
+        match held.as_ref().filter(|token| token.text != refused.text) {
+            Some(token) => Ok(Some(token.clone())),
+            None => {
+                let token = held.insert(self.obtain(http, call).await?).clone();
+                Ok((token.text != refused.text).then_some(token))
+            }
+        }
+    }
+
+    async fn obtain(&self, http: &Http, call: &Call<'_>) -> Result<Token, HolderError> {
+        match &self.auth {
+            Auth::Usual => usual_token().map(Token::lasting),
+            Auth::Token(credential) => credential.read("token").map(Token::lasting),
+            Auth::AppRole { mount, role_id, secret_id } => {
+                let secret_id = secret_id.read("secret id")?;
+                log_in(http, call, mount, &AppRoleLogin { role_id, secret_id: &secret_id }).await
+            }
+            Auth::Kubernetes { mount, role, jwt } => {
+                let jwt = jwt.read("service account's JWT")?;
+                log_in(http, call, mount, &KubernetesLogin { role, jwt: &jwt }).await
+            }
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct AppRoleLogin<'a> {
+    role_id: &'a str,
+    secret_id: &'a str,
+}
+
+#[derive(Serialize)]
+struct KubernetesLogin<'a> {
+    role: &'a str,
+    jwt: &'a str,
+}
+
+async fn log_in(
+    http: &Http,
+    for_call: &Call<'_>,
+    mount: &str,
+    request: &impl Serialize,
+) -> Result<Token, HolderError> {
+    let call = Call::new(Operation::LogIn, for_call.key, for_call.deadline);
+    let answer = http.post(&call, None, &format!("auth/{mount}/login"), request).await?;
+    let LoggedIn { auth } = answer.parse(&call)?;
+    check(&auth.client_token).ok_or_else(|| call.failed("the login gave no usable token"))?;
+    Ok(Token::leased(auth.client_token.clone(), auth.lease_duration))
+}
+
+impl Token {
+    /// One whose end is not known.
+    fn lasting(text: Zeroizing<String>) -> Self {
+        Self { text: Arc::new(text), renew_at: None }
+    }
+
+    /// One that is good for this many seconds, or for ever with 0. The last
+    /// tenth is left alone: a call has to arrive in time.
+    fn leased(text: String, seconds: u64) -> Self {
+        let lease = Duration::from_secs(seconds) / 10 * 9;
+        let renew_at = Instant::now().checked_add(lease).filter(|_| seconds > 0);
+        Self { text: Arc::new(Zeroizing::new(text)), renew_at }
+    }
+
+    fn is_over(&self) -> bool {
+        self.renew_at.is_some_and(|end| Instant::now() >= end)
+    }
+}
+
+impl Credential {
+    /// The JWT of this pod's service account, where Kubernetes mounts it.
+    #[must_use]
+    pub fn service_account() -> Self {
+        Self::File(SERVICE_ACCOUNT.into())
+    }
+
+    fn read(&self, what: &str) -> Result<Zeroizing<String>, HolderError> {
+        match self {
+            Self::Value(text) => usable(text.expose_secret(), what, "the settings"),
+            Self::File(path) => read_file(path, what),
+            Self::Variable(name) => match std::env::var(name).map(Zeroizing::new) {
+                Ok(text) => usable(&text, what, name),
+                Err(_) => Err(misconfigured(format!("found no {what} in the variable {name}"))),
+            },
+        }
+    }
+}
+
+fn usual_token() -> Result<Zeroizing<String>, HolderError> {
+    if let Some(text) = variable("TOKEN")?.map(Zeroizing::new) {
+        return usable(&text, "token", "VAULT_TOKEN");
+    }
+    let path = std::env::home_dir().map(|home| home.join(".vault-token"));
+    match path.filter(|path| path.exists()) {
+        Some(path) => read_file(&path, "token"),
+        None => Err(misconfigured(
+            "found no token for Vault: run `bao login` or `vault login`, set VAULT_TOKEN, or \
+             choose a way to log in"
+                .to_owned(),
+        )),
+    }
+}
+
+fn read_file(path: &Path, what: &str) -> Result<Zeroizing<String>, HolderError> {
+    let place = path.display().to_string();
+    let cannot = |error: &std::io::Error| {
+        misconfigured(format!("cannot read the {what} in {place}: {error}"))
+    };
+    // Asked before it is opened: to open a pipe waits for its writer.
+    if !path.metadata().map_err(|error| cannot(&error))?.is_file() {
+        return Err(misconfigured(format!(
+            "the {what} cannot be in {place}: it is no regular file"
+        )));
+    }
+    // As large as it may become, for what grows leaves copies behind.
+    let mut text = Zeroizing::new(String::with_capacity(MAX_CREDENTIAL_LEN + 2));
+    File::open(path)
+        .and_then(|file| file.take(MAX_CREDENTIAL_LEN as u64 + 2).read_to_string(&mut text))
+        .map_err(|error| cannot(&error))?;
+    usable(&text, what, &place)
+}
+
+/// A copy of `text` without the line feed at its end.
+fn usable(text: &str, what: &str, place: &str) -> Result<Zeroizing<String>, HolderError> {
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    let text = text.strip_suffix('\r').unwrap_or(text);
+    match check(text) {
+        Some(text) => Ok(Zeroizing::new(text.to_owned())),
+        None => Err(HolderError::new(
+            HolderErrorKind::Misconfigured,
+            format!("the {what} in {place} is empty, too long, or no visible ASCII text"),
+        )),
+    }
+}
+
+/// `text` if it can be a header's value: a token is sent as one.
+fn check(text: &str) -> Option<&str> {
+    let fits = (1..=MAX_CREDENTIAL_LEN).contains(&text.len());
+    (fits && text.bytes().all(|byte| byte.is_ascii_graphic())).then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(bytes: &[u8]) -> Result<String, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        std::fs::write(&path, bytes).unwrap();
+        let text = Credential::File(path).read("token");
+        text.map(|text| text.to_string()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_credential_is_one_line_of_visible_text() {
+        assert_eq!(read(b"s.abc").unwrap(), "s.abc");
+        assert_eq!(read(b"s.abc\n").unwrap(), "s.abc");
+        assert_eq!(read(b"s.abc\r\n").unwrap(), "s.abc");
+        assert!(read(&[b'a'; MAX_CREDENTIAL_LEN]).is_ok());
+        let odd: [&[u8]; 6] =
+            [b"", b"\n", b"two\nlines", b"a b", b"\xff", &[b'a'; MAX_CREDENTIAL_LEN + 1]];
+        for bytes in odd {
+            let error = read(bytes).unwrap_err();
+            assert!(error.contains("token") && error.contains("secret"), "{error}");
+            assert!(!error.contains("lines"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_file_is_refused_without_waiting() {
+        for path in ["/nowhere/at/all", "/tmp", "/dev/zero"] {
+            let error = Credential::File(path.into()).read("secret id").unwrap_err();
+            assert_eq!(error.kind(), HolderErrorKind::Misconfigured);
+            assert!(error.to_string().contains(path), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_credential_is_in_no_debug_output() {
+        let secret = Credential::Value(SecretString::from("hvs.secret"));
+        let auth = Auth::app_role("role", secret);
+        assert!(!format!("{auth:?}").contains("hvs.secret"));
+    }
+
+    #[test]
+    fn a_lease_ends_before_its_time() {
+        assert!(!Token::leased("t".to_owned(), 0).is_over());
+        assert!(!Token::leased("t".to_owned(), 3600).is_over());
+        assert!(!Token::leased("t".to_owned(), u64::MAX).is_over());
+        let short = Token::leased("t".to_owned(), 10);
+        assert!(short.renew_at.unwrap() < Instant::now() + Duration::from_secs(10));
+    }
+}
