@@ -6,5 +6,6 @@ mod answers;
 mod keys;
 mod logins;
 mod logs;
+mod program;
 mod rig;
 mod servers;

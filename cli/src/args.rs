@@ -79,7 +79,8 @@ pub(crate) enum Verb {
 pub(crate) struct KeyArgs {
     /// The provider's key [env: TWINLOCK_PROVIDER]
     ///
-    /// aws-kms://<key ARN>, aws-kms://alias/<name>, or for development
+    /// aws-kms://<key ARN>, aws-kms://alias/<name>,
+    /// vault://<host[:port]>/<mount>/keys/<name>, or for development
     /// file:///path/to/kek.
     #[arg(long, value_name = "URI")]
     pub(crate) provider: Option<String>,
@@ -326,8 +327,9 @@ pub(crate) enum KeysVerb {
     /// Create a key
     ///
     /// In a token (pkcs11:): AES-256, made by the token, which it never leaves.
-    /// In AWS KMS (aws-kms://alias/<name>): a symmetric key and its alias. In a
-    /// file (file:///path): for development only.
+    /// In AWS KMS (aws-kms://alias/<name>): a symmetric key and its alias. In
+    /// Vault or OpenBao (vault://…): AES-256 in a transit engine. In a file
+    /// (file:///path): for development only.
     #[command(after_long_help = KEYS_CREATE_EXAMPLES)]
     Create {
         /// What to create
@@ -517,6 +519,7 @@ Examples:
   twinlock keys create \\
     'pkcs11:token=prod;object=kek?module-path=/usr/lib/libyourhsm.so'
   twinlock keys create aws-kms://alias/archive
+  twinlock keys create vault://vault.example:8200/transit/keys/archive
   twinlock keys create file:///home/me/dev.kek";
 
 const KEYS_LIST_EXAMPLES: &str = "\

@@ -36,6 +36,8 @@ pub(crate) struct Profile {
     pub(crate) moved: Vec<Moved>,
     #[serde(default)]
     pub(crate) aws: Aws,
+    #[serde(default)]
+    pub(crate) vault: Vault,
     /// Accept customer keys that can leave their token.
     #[serde(default)]
     pub(crate) allow_extractable: bool,
@@ -66,6 +68,32 @@ pub(crate) struct Aws {
     pub(crate) profile: Option<String>,
     pub(crate) region: Option<String>,
     pub(crate) endpoint: Option<String>,
+}
+
+/// How to reach Vault or OpenBao, where `VAULT_*` and `BAO_*` are not enough.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(not(feature = "vault"), allow(dead_code, reason = "for the Vault holder"))]
+pub(crate) struct Vault {
+    pub(crate) address: Option<String>,
+    pub(crate) ca_file: Option<PathBuf>,
+    pub(crate) namespace: Option<String>,
+    /// With a token unless this says otherwise.
+    pub(crate) auth: Option<VaultAuth>,
+    pub(crate) auth_mount: Option<String>,
+    pub(crate) token_file: Option<PathBuf>,
+    pub(crate) role_id: Option<String>,
+    pub(crate) secret_id_file: Option<PathBuf>,
+    pub(crate) role: Option<String>,
+    pub(crate) jwt_file: Option<PathBuf>,
+}
+
+/// How to log in to Vault.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum VaultAuth {
+    AppRole,
+    Kubernetes,
 }
 
 /// Environment variables, as an argument so that tests need not set any.

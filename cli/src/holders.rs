@@ -5,6 +5,8 @@ pub(crate) mod aws_kms;
 mod check;
 #[cfg_attr(not(feature = "pkcs11"), path = "holders/pkcs11_missing.rs")]
 pub(crate) mod pkcs11;
+#[cfg_attr(not(feature = "vault"), path = "holders/vault_missing.rs")]
+pub(crate) mod vault;
 
 use std::sync::Arc;
 
@@ -18,7 +20,7 @@ use twinlock::{
 pub(crate) use check::check;
 #[cfg(feature = "pkcs11")]
 use check::milliseconds;
-#[cfg(feature = "aws-kms")]
+#[cfg(any(feature = "aws-kms", feature = "vault"))]
 use check::round_trip;
 
 use crate::exit::Failure;
@@ -31,6 +33,8 @@ pub(crate) const BUILT_IN: &[&str] = &[
     "aws-kms",
     #[cfg(feature = "pkcs11")]
     "pkcs11",
+    #[cfg(feature = "vault")]
+    "vault",
 ];
 
 /// Runs the key step. Holders stay usable as long as the runtime lives.
@@ -47,14 +51,17 @@ pub(crate) async fn open(
         KeySpec::AwsKms(uri) => aws_kms::open(uri, access).await,
         KeySpec::File(uri) => Ok(Arc::new(FileKek::open(uri)?)),
         KeySpec::Pkcs11(uri) => pkcs11::open(uri, access).await,
+        KeySpec::Vault(uri) => vault::open(uri, access).await,
     }
 }
 
-#[cfg(not(all(feature = "aws-kms", feature = "pkcs11")))]
+#[cfg(not(all(feature = "aws-kms", feature = "pkcs11", feature = "vault")))]
 fn not_built_in(scheme: twinlock_keys::Scheme) -> HolderError {
     HolderError::new(
         twinlock::HolderErrorKind::Misconfigured,
-        format!("{scheme} keys are not built into this version"),
+        format!(
+            "{scheme} keys are not built into this version: build it with `--features {scheme}`"
+        ),
     )
 }
 

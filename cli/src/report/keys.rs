@@ -17,6 +17,8 @@ pub(crate) struct KeyCheck {
     pub(crate) key: Option<TokenKey>,
     /// What AWS says about it, if it is there.
     pub(crate) aws_kms: Option<AwsKmsKey>,
+    /// What Vault says about it, if it is there.
+    pub(crate) vault: Option<VaultKey>,
 }
 
 /// A token, as it describes itself.
@@ -64,6 +66,18 @@ pub(crate) struct AwsKmsKey {
     pub(crate) multi_region: bool,
 }
 
+/// A key in the transit engine of Vault or OpenBao, in its words.
+#[derive(Serialize)]
+pub(crate) struct VaultKey {
+    #[serde(rename = "type")]
+    pub(crate) kind: String,
+    pub(crate) latest_version: u64,
+    pub(crate) min_decryption_version: u64,
+    pub(crate) derived: bool,
+    pub(crate) exportable: bool,
+    pub(crate) deletion_allowed: bool,
+}
+
 impl KeyCheck {
     /// For people: a line, and what follows from it.
     pub(crate) fn text(&self) -> String {
@@ -82,10 +96,30 @@ impl KeyCheck {
                 key.state, key.spec, key.manager, key.origin
             );
         }
+        if let Some(key) = &self.vault {
+            out += &format!("  key    {}\n", key.describe());
+        }
         if self.development {
             out += "  for development only: whoever reads the file holds the key\n";
         }
         out
+    }
+}
+
+impl VaultKey {
+    /// For people, on one line.
+    fn describe(&self) -> String {
+        let mut facts = format!("version {}, {}", self.latest_version, self.kind);
+        if self.min_decryption_version > 1 {
+            facts += &format!(", opens from version {} on", self.min_decryption_version);
+        }
+        let words = [
+            (self.derived, ", derived"),
+            (self.exportable, ", CAN BE EXPORTED"),
+            (self.deletion_allowed, ", CAN BE DELETED"),
+        ];
+        facts.extend(words.iter().filter(|(fact, _)| *fact).map(|(_, word)| *word));
+        facts
     }
 }
 

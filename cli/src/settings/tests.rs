@@ -140,11 +140,11 @@ fn a_key_of_the_other_side_is_refused_with_its_origin() {
 #[test]
 fn a_scheme_of_a_later_version_says_so() {
     let mut setup = setup();
-    setup.variables = vec![("TWINLOCK_PROVIDER", "vault://host/transit/keys/k")];
+    setup.variables = vec![("TWINLOCK_CUSTOMER", "dke+https://host/k")];
     let failure = setup.resolve().unwrap_err();
     assert_eq!(failure.kind.code(), 2);
     assert!(failure.message.contains("not built into this version"), "{}", failure.message);
-    assert!(failure.message.starts_with("TWINLOCK_PROVIDER: "), "{}", failure.message);
+    assert!(failure.message.starts_with("TWINLOCK_CUSTOMER: "), "{}", failure.message);
 }
 
 #[test]

@@ -210,7 +210,7 @@ impl<'a> Making<'a> {
 fn profile_text(spec: &KeySpec) -> String {
     match spec {
         KeySpec::Pkcs11(uri) => Pkcs11Uri::profile_uri(uri),
-        KeySpec::AwsKms(uri) | KeySpec::File(uri) => uri.to_string(),
+        KeySpec::AwsKms(uri) | KeySpec::File(uri) | KeySpec::Vault(uri) => uri.to_string(),
     }
 }
 

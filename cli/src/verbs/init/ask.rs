@@ -9,6 +9,7 @@ use crate::exit::{Failure, Kind};
 const PROVIDER: &str = "\
 The provider's key is in your cloud's key manager. Name it by its URI:
   aws-kms://<key ARN>  or  aws-kms://alias/<name>
+  vault://<host[:port]>/<mount>/keys/<name>
 or leave the line empty for a key in a file, which is for development only.";
 
 const CUSTOMER: &str = "\
