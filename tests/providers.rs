@@ -10,6 +10,7 @@ mod aws_kms;
 mod bench;
 mod file;
 mod pkcs11;
+mod planted;
 mod suite;
 #[cfg(feature = "vault")]
 pub(crate) mod vault;
