@@ -2,6 +2,7 @@
 
 pub(crate) mod values;
 
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
@@ -113,6 +114,27 @@ pub(crate) struct EncryptArgs {
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 
+    /// Encrypt all files below the folder FILE into the folder -o
+    ///
+    /// One file after the other, all with the same encryption context and, up
+    /// to a bound, under one share pair: whoever obtains its two shares once
+    /// opens all of them, and the holders' logs have one line for them. What an
+    /// earlier run has done is left as it is.
+    #[arg(short, long, requires = "output", help_heading = "Folders")]
+    pub(crate) recursive: bool,
+
+    /// With -r: at most so many files under one share pair
+    ///
+    /// A pair also ends after 1 TiB of plaintext, and after an hour.
+    #[arg(
+        long,
+        value_name = "N",
+        requires = "recursive",
+        default_value = "65536",
+        help_heading = "Folders"
+    )]
+    pub(crate) batch_files: NonZeroU64,
+
     /// Bind the file to this pair; repeatable
     ///
     /// The encryption context stands readable in the file and in the holders'
@@ -151,6 +173,13 @@ pub(crate) struct DecryptArgs {
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 
+    /// Decrypt all files below the folder FILE into the folder -o
+    ///
+    /// One file after the other. Holders are asked once for each share pair.
+    /// What an earlier run has done is left as it is.
+    #[arg(short, long, requires = "output", conflicts_with = "range", help_heading = "Folders")]
+    pub(crate) recursive: bool,
+
     /// Decrypt only these bytes of the plaintext: A..B, A.. or ..B
     ///
     /// From byte A, counted from 0, to before byte B. Only the segments that
@@ -169,7 +198,7 @@ pub(crate) struct DecryptArgs {
 /// Where output goes.
 #[derive(Debug, Default, ClapArgs)]
 pub(crate) struct OutputArgs {
-    /// Write to this file, or to stdout with -
+    /// Write to this file, or to stdout with -; with -r, to this folder
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
 
@@ -466,6 +495,7 @@ Examples:
     | rclone rcat remote:data.tar.twl
 
   twinlock encrypt report.pdf -o /mnt/share/report.pdf.twl --force
+  twinlock encrypt -r data -o data.enc --context folder=data
   twinlock encrypt report.pdf --keyslot \\
     'aws-kms://<key ARN>,pkcs11:token=recovery;object=kek'
 
@@ -477,6 +507,7 @@ const DECRYPT_EXAMPLES: &str = "\
 Examples:
   twinlock decrypt backup.tar.twl --context object=backup.tar
   twinlock decrypt video.twl --range 1048576..2097152 -o frame.bin
+  twinlock decrypt -r data.enc -o data --context folder=data
 
   set -o pipefail
   aws s3 cp s3://bucket/data.tar.twl - \\

@@ -3,7 +3,8 @@
 //! - stdout has the data, or else the report; everything else goes to stderr;
 //! - a success says nothing unless it was asked something;
 //! - an error says what happened, to what, and what to do next;
-//! - with `--json` there is one document, on stdout, or on stderr when the data
+//! - with `--json` there is one document (and with `-r` one before it for each
+//!   file), on stdout, or on stderr when the data
 //!   goes to stdout; an error stands in it and nowhere else;
 //! - nothing but this module prints;
 //! - names of files and tokens may be anybody's: no character gets out that a
@@ -58,6 +59,21 @@ impl Console {
                 stdout.write_all(text.as_bytes())?;
                 stdout.flush()
             }
+        }
+    }
+
+    /// Reports on one of many, with `--json`.
+    pub(crate) fn report(self, document: &str) {
+        if self.json {
+            // Whoever does not read it does not keep the rest from being done.
+            let _ = self.print(&json_line(document));
+        }
+    }
+
+    /// Says that one of many failed; with `--json` its report does.
+    pub(crate) fn complain(self, failure: &Failure) {
+        if !self.json {
+            complain(failure);
         }
     }
 

@@ -53,7 +53,6 @@ pub(crate) enum Kind {
     /// A holder did not answer in time.
     TimedOut,
     /// A part of a batch failed.
-    #[cfg_attr(not(test), expect(dead_code, reason = "promised; no verb takes a batch yet"))]
     Partial,
     /// SIGINT.
     Interrupted,

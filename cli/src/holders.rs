@@ -5,6 +5,7 @@ pub(crate) mod aws_kms;
 mod check;
 #[cfg_attr(not(feature = "pkcs11"), path = "holders/pkcs11_missing.rs")]
 pub(crate) mod pkcs11;
+mod spared;
 #[cfg_attr(not(feature = "vault"), path = "holders/vault_missing.rs")]
 pub(crate) mod vault;
 
@@ -25,6 +26,7 @@ use check::round_trip;
 
 use crate::exit::Failure;
 use crate::settings::{Access, KeyPair, KeySpec, Settings};
+use spared::Spared;
 
 /// The schemes that this build can use.
 pub(crate) const BUILT_IN: &[&str] = &[
@@ -43,10 +45,7 @@ pub(crate) fn runtime() -> Result<Runtime, Failure> {
 }
 
 /// Opens the key that `spec` names.
-pub(crate) async fn open(
-    spec: &KeySpec,
-    access: &Access,
-) -> Result<Arc<dyn KeyHolder>, HolderError> {
+pub(crate) async fn open(spec: &KeySpec, access: &Access) -> OpenResult {
     match spec {
         KeySpec::AwsKms(uri) => aws_kms::open(uri, access).await,
         KeySpec::File(uri) => Ok(Arc::new(FileKek::open(uri)?)),
@@ -67,7 +66,14 @@ fn not_built_in(scheme: twinlock_keys::Scheme) -> HolderError {
 
 /// An encryptor for all keyslots of `settings`.
 pub(crate) async fn encryptor(settings: &Settings) -> Result<EncryptorBuilder, Failure> {
-    let mut opened = Opened::default();
+    encryptor_of(settings, &mut Opened::default()).await
+}
+
+/// As [`encryptor`], with the holders that are open already.
+pub(crate) async fn encryptor_of(
+    settings: &Settings,
+    opened: &mut Opened,
+) -> Result<EncryptorBuilder, Failure> {
     let mut builder: Option<EncryptorBuilder> = None;
     for pair in &settings.pairs {
         let provider = opened.get(&pair.provider, Side::Provider, &settings.access).await?;
@@ -81,41 +87,58 @@ pub(crate) async fn encryptor(settings: &Settings) -> Result<EncryptorBuilder, F
     Ok(builder.expect("settings have at least one pair"))
 }
 
-/// Holders that are open already: a token asks for its PIN once.
+/// Holders that are open already: a token asks for its PIN once. What did not
+/// open is not tried again.
 #[derive(Default)]
-struct Opened {
-    holders: Vec<(KeySpec, Arc<dyn KeyHolder>)>,
+pub(crate) struct Opened {
+    holders: Vec<(KeySpec, OpenResult)>,
+    spares: bool,
 }
 
+type OpenResult = Result<Arc<dyn KeyHolder>, HolderError>;
+
 impl Opened {
+    /// For a run of many files: holders that fail are spared.
+    pub(crate) fn sparing() -> Self {
+        Self { holders: Vec::new(), spares: true }
+    }
+
     async fn get(
         &mut self,
         spec: &KeySpec,
         side: Side,
         access: &Access,
     ) -> Result<Arc<dyn KeyHolder>, Failure> {
+        let holder = self.try_get(spec, access).await;
+        holder.map_err(|error| Failure::from(error).about(format!("the {side} key {spec}")))
+    }
+
+    async fn try_get(&mut self, spec: &KeySpec, access: &Access) -> OpenResult {
         if let Some((_, holder)) = self.holders.iter().find(|(opened, _)| opened == spec) {
-            return Ok(Arc::clone(holder));
+            return holder.clone();
         }
-        let holder = open(spec, access)
-            .await
-            .map_err(|error| Failure::from(error).about(format!("the {side} key {spec}")))?;
-        self.holders.push((spec.clone(), Arc::clone(&holder)));
-        Ok(holder)
+        let holder = open(spec, access).await;
+        let holder = match self.spares {
+            true => holder.map(|holder| Arc::new(Spared::new(holder)) as Arc<dyn KeyHolder>),
+            false => holder,
+        };
+        self.holders.push((spec.clone(), holder.clone()));
+        holder
     }
 }
 
 /// Opens the first of `headers` that opens, with the holders of `settings` that
-/// it names. `decryptor` says what to expect of it, which is checked before any
+/// it names, of which some may be open already. `decryptor` says what to expect of it, which is checked before any
 /// holder is asked for anything. The failure is that of the first.
 pub(crate) async fn open_envelope(
     headers: Vec<UnverifiedHeader>,
     decryptor: Decryptor,
     settings: &Settings,
+    opened: &mut Opened,
 ) -> Result<Envelope, Failure> {
     let mut first_failure = None;
     for header in headers {
-        match open_with_header(header, decryptor.clone(), settings).await {
+        match open_with_header(header, decryptor.clone(), settings, opened).await {
             Ok(envelope) => return Ok(envelope),
             Err(failure) => _ = first_failure.get_or_insert(failure),
         }
@@ -127,10 +150,11 @@ async fn open_with_header(
     header: UnverifiedHeader,
     decryptor: Decryptor,
     settings: &Settings,
+    opened: &mut Opened,
 ) -> Result<Envelope, Failure> {
     decryptor.check(&header)?;
     let Equipped { decryptor, unresolved } =
-        Equipped::new(decryptor, &[header.header()], settings).await?;
+        Equipped::of(decryptor, &[header.header()], settings, opened).await?;
     decryptor.open(header).await.map_err(|error| match (error, unresolved) {
         // The alias that could not be resolved may be the key that is missing.
         (OpenError::NoKeyslot { .. }, Some(failure)) => failure,
@@ -183,9 +207,19 @@ impl Equipped {
     /// that cannot help. A holder that does not open takes part as one that
     /// fails, since another keyslot may do.
     pub(crate) async fn new(
+        decryptor: Decryptor,
+        headers: &[&Header],
+        settings: &Settings,
+    ) -> Result<Self, Failure> {
+        Self::of(decryptor, headers, settings, &mut Opened::default()).await
+    }
+
+    /// As [`Equipped::new`], with the holders that are open already.
+    pub(crate) async fn of(
         mut decryptor: Decryptor,
         headers: &[&Header],
         settings: &Settings,
+        opened: &mut Opened,
     ) -> Result<Self, Failure> {
         for (from, to) in &settings.moved {
             decryptor = decryptor.moved(from.clone(), to.clone());
@@ -193,14 +227,20 @@ impl Equipped {
         let mut equipped = Self { decryptor, unresolved: None };
         for (side, spec) in settings.keys() {
             if headers.iter().any(|header| may_be_named(header, side, spec, settings)) {
-                equipped = equipped.with(side, spec, &settings.access).await?;
+                equipped = equipped.with(side, spec, &settings.access, opened).await?;
             }
         }
         Ok(equipped)
     }
 
-    async fn with(mut self, side: Side, spec: &KeySpec, access: &Access) -> Result<Self, Failure> {
-        let holder = match open(spec, access).await {
+    async fn with(
+        mut self,
+        side: Side,
+        spec: &KeySpec,
+        access: &Access,
+        opened: &mut Opened,
+    ) -> Result<Self, Failure> {
+        let holder = match opened.try_get(spec, access).await {
             Ok(holder) => holder,
             Err(error) if spec.key_uri().is_alias() => {
                 let failure = Failure::from(error).about(format!("the {side} key {spec}"));

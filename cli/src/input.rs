@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use twinlock::file::Headers;
 use twinlock::{UnverifiedHeader, read_header};
 
-use crate::exit::Failure;
+use crate::exit::{Failure, Kind};
 
 /// The name that means stdin and stdout.
 pub(crate) const DASH: &str = "-";
@@ -39,6 +39,23 @@ impl Input {
         let file = File::open(path).map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
         refuse_irregular(path, metadata.file_type())?;
+        let name = path.display().to_string();
+        Ok(Self { file, name, path: path.to_owned(), metadata: Some(metadata), read: 0 })
+    }
+
+    /// Opens the regular file `path` of a tree: not what a link leads to that
+    /// has taken its place since it was found.
+    pub(crate) fn open_in_tree(path: &Path) -> Result<Self, Failure> {
+        use rustix::fs::{Mode, OFlags};
+        let failed = |error: io::Error| Failure::file(path, &error);
+        // To open a pipe would wait for its writer.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|e| failed(e.into()))?;
+        let file = File::from(file);
+        let metadata = file.metadata().map_err(failed)?;
+        if !metadata.is_file() {
+            return Err(Failure::new(Kind::Io, format!("{} is no regular file", path.display())));
+        }
         let name = path.display().to_string();
         Ok(Self { file, name, path: path.to_owned(), metadata: Some(metadata), read: 0 })
     }
@@ -85,7 +102,7 @@ impl Input {
             return Ok(());
         }
         Err(Failure::new(
-            crate::exit::Kind::Failed,
+            Kind::Failed,
             format!("{} changed while it was read; nothing was written", self.name),
         )
         .hint("encrypt a copy or a snapshot of it, or wait until its writer is done"))
@@ -122,7 +139,7 @@ fn refuse_irregular(path: &Path, kind: FileType) -> Result<(), Failure> {
     let name = path.display();
     match kind.is_dir() {
         true => Err(Failure::usage(format!("{name} is a folder; give one file")).hint(format!(
-            "pack it on the way: tar c {name} | twinlock encrypt - -o {}.tar.twl",
+            "take all its files with -r and -o FOLDER, or pack it on the way: tar c {name} | twinlock encrypt - -o {}.tar.twl",
             packed_name(path).display()
         ))),
         false => Err(Failure::usage(format!("{name} is no regular file"))

@@ -17,7 +17,6 @@ mod process;
 mod progress;
 mod report;
 mod settings;
-#[cfg_attr(not(test), expect(dead_code, reason = "the verbs that take -r come next"))]
 mod tree;
 mod verbs;
 

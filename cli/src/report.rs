@@ -28,6 +28,16 @@ impl Outcome {
         Self { text: text.into(), json: document(verb, true, body), kind: None }
     }
 
+    /// The end of a batch, which comes down to `kind` if not all went well.
+    pub(crate) fn batch(
+        verb: &str,
+        text: impl Into<String>,
+        body: &impl Serialize,
+        kind: Option<Kind>,
+    ) -> Self {
+        Self { text: text.into(), json: document(verb, kind.is_none(), body), kind }
+    }
+
     /// The same outcome, which comes down to `kind`.
     pub(crate) fn unproven(verb: &str, text: impl Into<String>, body: &impl Serialize) -> Self {
         Self { text: text.into(), json: document(verb, false, body), kind: Some(Kind::Unproven) }
@@ -43,7 +53,8 @@ struct Document<'a, T> {
     body: &'a T,
 }
 
-fn document(verb: &str, ok: bool, body: &impl Serialize) -> String {
+/// One line.
+pub(crate) fn document(verb: &str, ok: bool, body: &impl Serialize) -> String {
     let document = Document { twinlock: SCHEMA, verb, ok, body };
     serde_json::to_string(&document).expect("reports have text keys and finite numbers only")
 }
@@ -54,20 +65,27 @@ pub(crate) fn failure(verb: &str, failure: &Failure) -> String {
     struct Body<'a> {
         error: Error<'a>,
     }
-    #[derive(Serialize)]
-    struct Error<'a> {
-        code: u8,
-        kind: &'a str,
-        message: &'a str,
-        hint: Option<&'a str>,
+    document(verb, false, &Body { error: Error::of(failure) })
+}
+
+/// What reports say of a failure.
+#[derive(Serialize)]
+pub(crate) struct Error<'a> {
+    code: u8,
+    kind: &'a str,
+    message: &'a str,
+    hint: Option<&'a str>,
+}
+
+impl<'a> Error<'a> {
+    pub(crate) fn of(failure: &'a Failure) -> Self {
+        Self {
+            code: failure.kind.code(),
+            kind: failure.kind.name(),
+            message: &failure.message,
+            hint: failure.hint.as_deref(),
+        }
     }
-    let error = Error {
-        code: failure.kind.code(),
-        kind: failure.kind.name(),
-        message: &failure.message,
-        hint: failure.hint.as_deref(),
-    };
-    document(verb, false, &Body { error })
 }
 
 /// An encryption context as a JSON object.

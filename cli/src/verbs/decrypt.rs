@@ -1,5 +1,7 @@
 //! `twinlock decrypt`
 
+mod tree;
+
 use std::io::{BufRead as _, Read, Seek as _, SeekFrom, Write};
 
 use serde::Serialize;
@@ -11,7 +13,7 @@ use crate::App;
 use crate::args::values::ByteRange;
 use crate::args::{DecryptArgs, ExpectedArgs, KeyArgs};
 use crate::exit::Failure;
-use crate::holders;
+use crate::holders::{self, Opened};
 use crate::input::{Input, without_suffix};
 use crate::output::{Destination, Output};
 use crate::progress::Tracked;
@@ -38,6 +40,9 @@ struct Range {
 }
 
 pub(crate) fn run(app: &App<'_>, args: &DecryptArgs) -> Result<Outcome, Failure> {
+    if args.recursive {
+        return tree::run(app, args);
+    }
     let destination = destination(args)?;
     let plan = Plan::new(app, &args.expected, &args.keys)?;
     let mut input = Input::open(&args.input)?;
@@ -110,8 +115,9 @@ impl Plan {
 
     /// The key step.
     pub(super) fn open(self, headers: Vec<UnverifiedHeader>) -> Result<Envelope, Failure> {
-        let runtime = holders::runtime()?;
-        runtime.block_on(holders::open_envelope(headers, self.decryptor, &self.settings))
+        let mut opened = Opened::default();
+        let opening = holders::open_envelope(headers, self.decryptor, &self.settings, &mut opened);
+        holders::runtime()?.block_on(opening)
     }
 }
 

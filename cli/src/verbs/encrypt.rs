@@ -1,5 +1,7 @@
 //! `twinlock encrypt`
 
+mod tree;
+
 use std::os::unix::fs::FileExt as _;
 
 use serde::Serialize;
@@ -35,6 +37,9 @@ struct Keyslot {
 }
 
 pub(crate) fn run(app: &App<'_>, args: &EncryptArgs) -> Result<Outcome, Failure> {
+    if args.recursive {
+        return tree::run(app, args);
+    }
     let settings = Settings::resolve(app.common, &args.keys, app.environment)?;
     let context = context_of(&args.context)?;
     let input = Input::open(&args.input)?;

@@ -1,5 +1,6 @@
 //! The verbs, a file each.
 
+mod batch;
 pub(crate) mod decrypt;
 pub(crate) mod encrypt;
 pub(crate) mod generate;
@@ -43,6 +44,8 @@ pub(crate) fn name(verb: &Verb) -> &'static str {
 /// True if stdout is for data, so that a report has to go to stderr.
 pub(crate) fn data_goes_to_stdout(verb: &Verb) -> bool {
     match verb {
+        Verb::Encrypt(args) if args.recursive => false,
+        Verb::Decrypt(args) if args.recursive => false,
         Verb::Encrypt(args) => encrypt::destination(args) == Destination::Stdout,
         Verb::Decrypt(args) => {
             decrypt::destination(args).is_ok_and(|destination| destination == Destination::Stdout)

@@ -1,6 +1,7 @@
 //! From an unverified header and two holders to an open envelope.
 
 use std::io::{self, Read, Seek, SeekFrom};
+use std::sync::Arc;
 
 use twinlock_floe::{Backend, BackendError, Header as FloeHeader, OpenKey};
 use twinlock_format::limits::PAYLOAD_AAD_LEN;
@@ -12,9 +13,10 @@ use twinlock_keys::{
     CustomerKey, HolderError, HolderErrorKind, KeyHolder, KeyUri, ProviderKey, Secret, Side,
 };
 
+use crate::cache::UnwrapCache;
 use crate::encrypt::chosen_backend;
-use crate::payload::{DecryptReader, PayloadError, SeekReader, open_floe};
-use crate::shares::{KeyslotFailure, ShareFailure, open_keyslot};
+use crate::payload::{DecryptReader, Meter, PayloadError, SeekReader, open_floe};
+use crate::shares::{KeyslotFailure, ShareFailure, open_keyslot_through};
 
 /// A reader tries at most so many keyslots of one header.
 const MAX_ATTEMPTS: usize = 4;
@@ -33,6 +35,7 @@ pub struct Decryptor {
     moved: Vec<(KeyUri, KeyUri)>,
     min_generation: Generation,
     backend: Option<Backend>,
+    cache: Option<Arc<UnwrapCache>>,
 }
 
 #[derive(Clone)]
@@ -62,6 +65,7 @@ impl Decryptor {
             moved: Vec::new(),
             min_generation: Generation::default(),
             backend: None,
+            cache: None,
         }
     }
 
@@ -97,6 +101,13 @@ impl Decryptor {
         self
     }
 
+    /// Keeps unwrapped shares in `cache`, and takes those that are there. Read
+    /// at [`UnwrapCache`] what that costs.
+    pub fn cache(mut self, cache: Arc<UnwrapCache>) -> Self {
+        self.cache = Some(cache);
+        self
+    }
+
     /// What can be said of `header` before any holder is asked: that its
     /// context and generation are the expected ones. [`Decryptor::open`] begins
     /// with it; it is of its own use where to reach holders costs something (a
@@ -126,10 +137,10 @@ impl Decryptor {
         header: UnverifiedHeader,
     ) -> Result<OpenHeader, OpenError> {
         self.check(&header)?;
-        let (dek, opened_with) = self.open_dek(header.header()).await?;
+        let (dek, meter, opened_with) = self.open_dek(header.header()).await?;
         let key = schedule::header_key(dek.expose(), &header.header().envelope_id());
         let header = header.verify(&key).map_err(|_| OpenError::Tampered)?;
-        Ok(OpenHeader { header, dek, opened_with })
+        Ok(OpenHeader { header, dek, meter, opened_with })
     }
 
     /// [`Decryptor::open`] for callers without an async runtime: it runs one of
@@ -212,10 +223,11 @@ impl Decryptor {
         Ok(())
     }
 
-    async fn open_dek(&self, header: &Header) -> Result<(Secret<32>, PairId), OpenError> {
+    async fn open_dek(&self, header: &Header) -> Result<(Secret<32>, Meter, PairId), OpenError> {
         let mut failures = Vec::new();
         for attempt in self.attempts(header).into_iter().take(MAX_ATTEMPTS) {
-            let opened = open_keyslot(
+            let opened = open_keyslot_through(
+                self.cache.as_deref(),
                 attempt.keyslot,
                 attempt.provider,
                 attempt.customer,
@@ -224,7 +236,7 @@ impl Decryptor {
             )
             .await;
             match opened {
-                Ok(dek) => return Ok((dek, attempt.keyslot.pair().pair_id())),
+                Ok((dek, meter)) => return Ok((dek, meter, attempt.keyslot.pair().pair_id())),
                 Err(failure) => failures.push(attempt.failed(failure)),
             }
         }
@@ -277,6 +289,7 @@ impl Decryptor {
 pub(crate) struct OpenHeader {
     pub(crate) header: VerifiedHeader,
     pub(crate) dek: Secret<32>,
+    pub(crate) meter: Meter,
     /// Which keyslot gave the DEK.
     pub(crate) opened_with: PairId,
 }
@@ -295,6 +308,7 @@ impl OpenHeader {
             ),
             header: self.header.clone(),
             backend,
+            meter: self.meter.clone(),
         }
     }
 }
@@ -367,6 +381,7 @@ pub struct Envelope {
     payload_key: Secret<32>,
     payload_aad: [u8; PAYLOAD_AAD_LEN],
     backend: Backend,
+    meter: Meter,
 }
 
 impl Envelope {
@@ -383,7 +398,7 @@ impl Envelope {
     /// When the payload's own header cannot be read or is not authentic.
     pub fn reader<R: Read>(&self, mut input: R) -> io::Result<DecryptReader<R>> {
         let key = self.payload_key(&mut input)?;
-        Ok(DecryptReader::new(input, &key, self.first_segment()))
+        Ok(DecryptReader::new(input, &key, self.first_segment(), self.meter.clone()))
     }
 
     /// Reads any part of the plaintext. The envelope is all of `input`.
@@ -393,7 +408,7 @@ impl Envelope {
     pub fn seek_reader<R: Read + Seek>(&self, mut input: R) -> io::Result<SeekReader<R>> {
         input.seek(SeekFrom::Start(self.header_len()))?;
         let key = self.payload_key(&mut input)?;
-        SeekReader::new(input, &key, self.first_segment())
+        SeekReader::new(input, &key, self.first_segment(), self.meter.clone())
     }
 
     /// As [`Envelope::reader`], for `tokio::io`.
@@ -408,7 +423,8 @@ impl Envelope {
         let mut floe_header = Vec::with_capacity(FloeHeader::LEN);
         read_up_to_async(&mut input, FloeHeader::LEN, &mut floe_header).await?;
         let key = self.open_key(&floe_header)?;
-        Ok(crate::AsyncDecryptReader::new(input, &key, self.first_segment()))
+        let meter = self.meter.clone();
+        Ok(crate::AsyncDecryptReader::new(input, &key, self.first_segment(), meter))
     }
 
     fn payload_key(&self, input: &mut impl Read) -> io::Result<OpenKey> {

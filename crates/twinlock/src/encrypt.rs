@@ -13,7 +13,9 @@ use twinlock_keys::{
     CustomerKey, HolderError, KeyUri, ProviderKey, RandomnessError, Scheme, Secret, Side,
 };
 
-use crate::payload::EncryptWriter;
+use crate::batch::Batch;
+use crate::limits::PairLimits;
+use crate::payload::{EncryptWriter, Meter};
 use crate::random;
 use crate::shares::NewPair;
 
@@ -31,6 +33,7 @@ pub struct Encryptor {
     payload_aad: [u8; PAYLOAD_AAD_LEN],
     segment_len: SegmentLen,
     backend: Backend,
+    meter: Meter,
 }
 
 impl Encryptor {
@@ -93,9 +96,10 @@ impl Encryptor {
     /// # Errors
     /// When writing fails or the system has no random bytes to give.
     pub fn writer<W: Write>(self, mut output: W) -> io::Result<EncryptWriter<W>> {
+        let meter = self.meter.clone();
         let (key, start) = self.start().map_err(io::Error::other)?;
         output.write_all(&start)?;
-        Ok(EncryptWriter::new(output, &key))
+        Ok(EncryptWriter::new(output, &key, meter))
     }
 
     /// As [`Encryptor::writer`], for `tokio::io`.
@@ -107,9 +111,10 @@ impl Encryptor {
         self,
         mut output: W,
     ) -> io::Result<crate::AsyncEncryptWriter<W>> {
+        let meter = self.meter.clone();
         let (key, start) = self.start().map_err(io::Error::other)?;
         tokio::io::AsyncWriteExt::write_all(&mut output, &start).await?;
-        Ok(crate::AsyncEncryptWriter::new(output, &key))
+        Ok(crate::AsyncEncryptWriter::new(output, &key, meter))
     }
 
     /// The payload's key, and the bytes that stand before its first segment.
@@ -193,26 +198,68 @@ impl EncryptorBuilder {
     /// # Errors
     /// When a holder fails or its key is of no use here; nothing is written.
     pub async fn prepare(self) -> Result<Encryptor, PrepareError> {
-        let segment_len = checked_segment_len(self.segment_len.unwrap_or(DEFAULT_SEGMENT_LEN))?;
-        let backend = chosen_backend(self.backend)?;
+        let recipe = self.checked()?;
+        let pairs = recipe.new_pairs().await?;
+        recipe.encryptor(&pairs, Meter::default())
+    }
+
+    /// For many envelopes whose keyslots are of one share pair each. No holder
+    /// is asked yet. Read at [`Batch`] what that costs.
+    ///
+    /// # Errors
+    /// When the settings do not fit together.
+    pub fn batch(self, limits: PairLimits) -> Result<Batch, PrepareError> {
+        Ok(Batch::new(self.checked()?, limits))
+    }
+
+    fn checked(self) -> Result<Recipe, PrepareError> {
         if self.keyslots.len() > MAX_KEYSLOTS {
             return Err(InvalidHeader::KeyslotCount(self.keyslots.len()).into());
         }
         for (provider, customer) in &self.keyslots {
             check_uris(provider.holder().uri(), customer.holder().uri())?;
         }
-        let pairs = try_join_all(self.keyslots.iter().map(|(provider, customer)| {
+        Ok(Recipe {
+            segment_len: checked_segment_len(self.segment_len.unwrap_or(DEFAULT_SEGMENT_LEN))?,
+            backend: chosen_backend(self.backend)?,
+            keyslots: self.keyslots,
+            context: self.context,
+            read_back: self.read_back,
+        })
+    }
+}
+
+/// The settings of a builder that fit together.
+pub(crate) struct Recipe {
+    keyslots: Vec<(ProviderKey, CustomerKey)>,
+    context: EncryptionContext,
+    segment_len: SegmentLen,
+    backend: Backend,
+    read_back: bool,
+}
+
+impl Recipe {
+    /// The key step: a new pair for each keyslot.
+    pub(crate) async fn new_pairs(&self) -> Result<Vec<NewPair>, PrepareError> {
+        try_join_all(self.keyslots.iter().map(|(provider, customer)| {
             NewPair::make(provider, customer, &self.context, self.read_back)
         }))
-        .await?;
+        .await
+    }
 
+    /// An encryptor with a new envelope id and DEK, which `pairs` open.
+    pub(crate) fn encryptor(
+        &self,
+        pairs: &[NewPair],
+        meter: Meter,
+    ) -> Result<Encryptor, PrepareError> {
         let envelope_id = EnvelopeId(random::bytes()?);
         let dek = Secret::<32>::random()?;
         let keyslots = pairs
-            .into_iter()
+            .iter()
             .map(|pair| pair.keyslot(&envelope_id, &dek).map(Keyslot::from))
             .collect::<Result<Vec<_>, _>>()?;
-        let header = Header::new(envelope_id, self.context, keyslots)?;
+        let header = Header::new(envelope_id, self.context.clone(), keyslots)?;
         let header_key = schedule::header_key(dek.expose(), &envelope_id);
         let payload_aad =
             schedule::payload_aad(header.payload_suite(), &envelope_id, header.context());
@@ -221,8 +268,9 @@ impl EncryptorBuilder {
             envelope_id,
             payload_key: Secret::copy_of(&schedule::payload_key(dek.expose(), &envelope_id)),
             payload_aad,
-            segment_len,
-            backend,
+            segment_len: self.segment_len,
+            backend: self.backend,
+            meter,
         })
     }
 }

@@ -203,12 +203,16 @@
 //! Holders say themselves which runtime they need; the AWS one needs tokio.
 #![forbid(unsafe_code)]
 
+mod batch;
 #[cfg(feature = "blocking")]
 mod blocking;
+mod cache;
 mod decrypt;
 mod encrypt;
 pub mod file;
+mod flight;
 mod inspect;
+mod limits;
 mod payload;
 mod prove;
 mod random;
@@ -217,8 +221,10 @@ mod shares;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
+pub use batch::Batch;
 #[cfg(feature = "blocking")]
 pub use blocking::RuntimeError;
+pub use cache::UnwrapCache;
 #[cfg(feature = "tokio")]
 pub use decrypt::read_header_async;
 pub use decrypt::{
@@ -227,6 +233,7 @@ pub use decrypt::{
 };
 pub use encrypt::{DEFAULT_SEGMENT_LEN, Encryptor, EncryptorBuilder, PrepareError};
 pub use inspect::{Inspection, PayloadFacts, PayloadSizes, inspect};
+pub use limits::PairLimits;
 #[cfg(feature = "tokio")]
 pub use payload::{AsyncDecryptReader, AsyncEncryptWriter};
 pub use payload::{DecryptReader, EncryptWriter, PayloadError, SeekReader};

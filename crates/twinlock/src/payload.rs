@@ -3,6 +3,7 @@
 
 mod buffer;
 mod error;
+mod meter;
 mod open;
 mod reader;
 mod seal;
@@ -12,6 +13,7 @@ mod tokio_io;
 mod writer;
 
 pub use error::PayloadError;
+pub(crate) use meter::{Counter, Meter};
 pub(crate) use open::open_floe;
 pub use reader::DecryptReader;
 pub use seek::SeekReader;

@@ -9,7 +9,9 @@ use twinlock_keys::{
     WrappedShare,
 };
 
+use crate::cache::{CacheKey, UnwrapCache};
 use crate::encrypt::PrepareError;
+use crate::payload::{Counter, Meter};
 use crate::random;
 
 /// Two fresh shares and what their holders made of them.
@@ -43,14 +45,14 @@ impl NewPair {
 
     /// A keyslot of this pair for one envelope.
     pub(crate) fn keyslot(
-        self,
+        &self,
         envelope_id: &EnvelopeId,
         dek: &Secret<32>,
     ) -> Result<PairKeyslot, PrepareError> {
         let shares = (self.provider.expose(), self.customer.expose());
         let kek = schedule::kek(shares.0, shares.1, envelope_id, &self.wrapped);
         let wrapped_dek = schedule::wrap_dek(&kek, envelope_id, &random::bytes()?, dek.expose());
-        Ok(PairKeyslot::new(self.wrapped, wrapped_dek))
+        Ok(PairKeyslot::new(self.wrapped.clone(), wrapped_dek))
     }
 }
 
@@ -128,20 +130,53 @@ pub(crate) async fn open_keyslot(
     envelope_id: &EnvelopeId,
     context: &EncryptionContext,
 ) -> Result<Secret<32>, KeyslotFailure> {
+    let opened = open_keyslot_through(None, keyslot, provider, customer, envelope_id, context);
+    opened.await.map(|(dek, _)| dek)
+}
+
+/// As [`open_keyslot`], with the shares that are in `cache`. Also returns the
+/// meter for what is decrypted with the DEK.
+pub(crate) async fn open_keyslot_through(
+    cache: Option<&UnwrapCache>,
+    keyslot: &PairKeyslot,
+    provider: &dyn KeyHolder,
+    customer: &dyn KeyHolder,
+    envelope_id: &EnvelopeId,
+    context: &EncryptionContext,
+) -> Result<(Secret<32>, Meter), KeyslotFailure> {
     let pair = keyslot.pair();
     let (provider_share, customer_share) = join(
-        unwrap_share(pair, Side::Provider, provider, context),
-        unwrap_share(pair, Side::Customer, customer, context),
+        share_through(cache, pair, Side::Provider, provider, context),
+        share_through(cache, pair, Side::Customer, customer, context),
     )
     .await;
     match (provider_share, customer_share) {
-        (Ok(provider), Ok(customer)) => {
+        (Ok((provider, provider_use)), Ok((customer, customer_use))) => {
             let kek = schedule::kek(provider.expose(), customer.expose(), envelope_id, pair);
-            let dek = schedule::unwrap_dek(&kek, envelope_id, keyslot.wrapped_dek());
-            dek.map(|dek| Secret::copy_of(&dek)).map_err(|_| KeyslotFailure::WrappedDek)
+            let dek = schedule::unwrap_dek(&kek, envelope_id, keyslot.wrapped_dek())
+                .map_err(|_| KeyslotFailure::WrappedDek)?;
+            Ok((Secret::copy_of(&dek), Meter::from_iter([provider_use, customer_use])))
         }
         (provider, customer) => {
             Err(KeyslotFailure::Shares { provider: provider.err(), customer: customer.err() })
+        }
+    }
+}
+
+async fn share_through(
+    cache: Option<&UnwrapCache>,
+    pair: &WrappedPair,
+    side: Side,
+    holder: &dyn KeyHolder,
+    context: &EncryptionContext,
+) -> Result<(Share, Counter), ShareFailure> {
+    let verified = unwrap_share(pair, side, holder, context);
+    match cache {
+        None => Ok((verified.await?, Counter::default())),
+        Some(cache) => {
+            let slot = pair.share(side);
+            let key = CacheKey::new(side, holder.uri(), pair.pair_id(), slot, context);
+            cache.share(key, verified).await
         }
     }
 }

@@ -10,6 +10,7 @@ use twinlock_floe::{
 
 use super::PayloadError;
 use super::buffer::Buffer;
+use super::meter::Meter;
 use crate::encrypt::accepted_segment_len;
 
 /// Verifies the payload's own header, which stands at `offset` of the file.
@@ -43,11 +44,12 @@ pub(super) struct SegmentOpener {
     /// Where in the file the buffer begins, and the number of its segment.
     offset: u64,
     segment: u64,
+    meter: Meter,
 }
 
 impl SegmentOpener {
     /// For the payload whose first segment stands at `offset` of the file.
-    pub(super) fn new(key: &OpenKey, offset: u64) -> Self {
+    pub(super) fn new(key: &OpenKey, offset: u64, meter: Meter) -> Self {
         Self {
             opener: key.opener(),
             segment_len: key.segment_len(),
@@ -58,6 +60,7 @@ impl SegmentOpener {
             opened: false,
             offset,
             segment: 0,
+            meter,
         }
     }
 
@@ -114,6 +117,7 @@ impl SegmentOpener {
             .open(place, &mut self.buffer[..len])
             .map_err(|error| PayloadError::segment(error, self.offset))?;
         self.plaintext = PLAINTEXT_OFFSET..len - TAG_LEN;
+        self.meter.add(self.plaintext.len());
         self.opened = true;
         Ok(())
     }

@@ -5,6 +5,7 @@ use std::io::{self, BufRead, Read, Write};
 use twinlock_floe::OpenKey;
 
 use super::PayloadError;
+use super::meter::Meter;
 use super::open::SegmentOpener;
 
 /// Reads the plaintext of an envelope from start to end. No byte leaves before
@@ -22,8 +23,8 @@ pub struct DecryptReader<R> {
 
 impl<R: Read> DecryptReader<R> {
     /// `input` stands at the first segment, which is at `offset` of the file.
-    pub(crate) fn new(input: R, key: &OpenKey, offset: u64) -> Self {
-        Self { input, opener: SegmentOpener::new(key, offset), failed: None }
+    pub(crate) fn new(input: R, key: &OpenKey, offset: u64, meter: Meter) -> Self {
+        Self { input, opener: SegmentOpener::new(key, offset, meter), failed: None }
     }
 
     /// Writes all that is left of the plaintext to `output`, a segment at a

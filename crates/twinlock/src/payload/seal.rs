@@ -7,6 +7,7 @@ use twinlock_floe::{
 use twinlock_keys::RandomnessError;
 
 use super::buffer::Buffer;
+use super::meter::Meter;
 use crate::random::SegmentIvs;
 
 pub(super) struct SegmentSealer {
@@ -16,10 +17,11 @@ pub(super) struct SegmentSealer {
     segment_len: SegmentLen,
     buffer: Buffer,
     filled: usize,
+    meter: Meter,
 }
 
 impl SegmentSealer {
-    pub(super) fn new(key: &SealKey) -> Self {
+    pub(super) fn new(key: &SealKey, meter: Meter) -> Self {
         Self {
             sealer: key.sealer(),
             sequence: Sequence::new(),
@@ -27,6 +29,7 @@ impl SegmentSealer {
             segment_len: key.segment_len(),
             buffer: Buffer::new(key.segment_len().get()),
             filled: 0,
+            meter,
         }
     }
 
@@ -40,6 +43,7 @@ impl SegmentSealer {
     pub(super) fn fill(&mut self, len: usize) {
         self.filled += len;
         assert!(self.filled <= self.segment_len.plaintext(), "filled from its own room");
+        self.meter.add(len);
     }
 
     pub(super) fn is_full(&self) -> bool {

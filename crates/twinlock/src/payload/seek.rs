@@ -6,6 +6,7 @@ use twinlock_floe::{Layout, OpenKey, Opener, PLAINTEXT_OFFSET, TAG_LEN};
 
 use super::PayloadError;
 use super::buffer::Buffer;
+use super::meter::Meter;
 
 /// Reads any part of an envelope's plaintext, and touches only the segments
 /// that hold it.
@@ -24,12 +25,13 @@ pub struct SeekReader<R> {
     buffer: Buffer,
     /// Which segment the buffer holds, opened, and its plaintext's length.
     current: Option<(u64, usize)>,
+    meter: Meter,
 }
 
 impl<R: Read + Seek> SeekReader<R> {
     /// For the envelope that is all of `input` and whose first segment stands
     /// at `start`.
-    pub(crate) fn new(mut input: R, key: &OpenKey, start: u64) -> io::Result<Self> {
+    pub(crate) fn new(mut input: R, key: &OpenKey, start: u64, meter: Meter) -> io::Result<Self> {
         let end = input.seek(SeekFrom::End(0))?;
         let truncated = PayloadError::Truncated { offset: end };
         let segments_len = end.checked_sub(start).ok_or(truncated)?;
@@ -44,6 +46,7 @@ impl<R: Read + Seek> SeekReader<R> {
             position: 0,
             buffer: Buffer::new(key.segment_len().get()),
             current: None,
+            meter,
         })
     }
 
@@ -84,6 +87,7 @@ impl<R: Read + Seek> SeekReader<R> {
         self.opener.open(place, segment).map_err(|error| PayloadError::segment(error, offset))?;
         let len = len - PLAINTEXT_OFFSET - TAG_LEN;
         self.current = Some((index, len));
+        self.meter.add(len);
         Ok(len)
     }
 

@@ -8,6 +8,7 @@ use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf
 use twinlock_floe::{OpenKey, SealKey};
 
 use super::PayloadError;
+use super::meter::Meter;
 use super::open::SegmentOpener;
 use super::seal::SegmentSealer;
 use super::writer::failed_before;
@@ -23,8 +24,8 @@ pub struct AsyncDecryptReader<R> {
 }
 
 impl<R: AsyncRead + Unpin> AsyncDecryptReader<R> {
-    pub(crate) fn new(input: R, key: &OpenKey, offset: u64) -> Self {
-        Self { input, opener: SegmentOpener::new(key, offset), failed: None }
+    pub(crate) fn new(input: R, key: &OpenKey, offset: u64, meter: Meter) -> Self {
+        Self { input, opener: SegmentOpener::new(key, offset, meter), failed: None }
     }
 
     fn poll_open(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -99,10 +100,10 @@ pub struct AsyncEncryptWriter<W> {
 }
 
 impl<W: AsyncWrite + Unpin> AsyncEncryptWriter<W> {
-    pub(crate) fn new(output: W, key: &SealKey) -> Self {
+    pub(crate) fn new(output: W, key: &SealKey, meter: Meter) -> Self {
         Self {
             output,
-            sealer: Some(SegmentSealer::new(key)),
+            sealer: Some(SegmentSealer::new(key, meter)),
             sealed: Vec::new(),
             written: 0,
             finished: false,

@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use twinlock_floe::SealKey;
 use zeroize::Zeroizing;
 
+use super::meter::Meter;
 use super::seal::SegmentSealer;
 
 /// Encrypts what is written to it.
@@ -24,8 +25,8 @@ pub struct EncryptWriter<W> {
 
 impl<W: Write> EncryptWriter<W> {
     /// `output` stands where the first segment belongs.
-    pub(crate) fn new(output: W, key: &SealKey) -> Self {
-        Self { output, sealer: Some(SegmentSealer::new(key)) }
+    pub(crate) fn new(output: W, key: &SealKey, meter: Meter) -> Self {
+        Self { output, sealer: Some(SegmentSealer::new(key, meter)) }
     }
 
     /// Seals the last segment and returns the output, which is not flushed.
