@@ -9,3 +9,4 @@ mod reports;
 mod rewrap;
 mod signals;
 mod tokens;
+mod trees;

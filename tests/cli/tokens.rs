@@ -8,7 +8,8 @@ use serde_json::json;
 use crate::support::cli::{Dir, Ended};
 use crate::support::kms_proxy::{Fault, KmsProxy};
 use crate::support::moto::moto;
-use crate::support::softhsm::{PIN, SoftHsm, write_private};
+use crate::support::p11_fault::CountedModule;
+use crate::support::softhsm::{self, PIN, SoftHsm, write_private};
 
 const REGION: &str = "eu-central-1";
 
@@ -230,15 +231,25 @@ fn keys_are_created_listed_and_checked() {
 }
 
 /// A folder with a token's key and a KMS's key in its profile.
-struct Rig {
-    dir: Dir,
+pub(super) struct Rig {
+    pub(super) dir: Dir,
     hsm: SoftHsm,
-    proxy: KmsProxy,
+    pub(super) proxy: KmsProxy,
     provider: String,
 }
 
 impl Rig {
-    fn new() -> Self {
+    /// The same with a module that counts calls in front of the token.
+    pub(super) fn counted() -> (Self, CountedModule) {
+        let mut rig = Self::new();
+        let module = softhsm::module();
+        let counted = CountedModule::before(&module, &mut rig.dir);
+        let customer = CountedModule::uri(&rig.uri("kek"), &module);
+        rig.dir.set("TWINLOCK_CUSTOMER", customer);
+        (rig, counted)
+    }
+
+    pub(super) fn new() -> Self {
         let hsm = SoftHsm::with_token();
         let mut dir = Self::bare(&hsm);
         let credentials = dir.home().join("credentials");

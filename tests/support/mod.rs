@@ -9,6 +9,7 @@ pub(crate) mod logs;
 pub(crate) mod moto;
 #[cfg(feature = "vault")]
 pub(crate) mod openbao;
+pub(crate) mod p11_fault;
 pub(crate) mod pages;
 pub(crate) mod proxy;
 pub(crate) mod softhsm;

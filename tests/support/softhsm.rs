@@ -89,7 +89,8 @@ pub(crate) fn uri_in(folder: &Path, label: &str) -> String {
     )
 }
 
-fn module() -> PathBuf {
+/// The library itself.
+pub(crate) fn module() -> PathBuf {
     let usual = "/usr/lib/softhsm/libsofthsm2.so";
     env::var_os("TWINLOCK_SOFTHSM_MODULE").map_or(usual.into(), PathBuf::from)
 }

@@ -1,0 +1,70 @@
+//! `twinlock decrypt -r`
+
+use std::path::{Path, PathBuf};
+
+use twinlock::Envelope;
+
+use super::decrypt;
+use crate::App;
+use crate::args::DecryptArgs;
+use crate::exit::{Failure, Kind};
+use crate::input::{Input, without_suffix};
+use crate::output::Destination;
+use crate::report::Outcome;
+use crate::settings::Settings;
+use crate::verbs::batch::{self, Done, Keys, Work};
+use crate::verbs::expecting;
+
+pub(super) fn run(app: &App<'_>, args: &DecryptArgs) -> Result<Outcome, Failure> {
+    let settings = Settings::resolve(app.common, &args.keys, app.environment)?;
+    let keys = Keys::new(settings, expecting(&args.expected)?)?;
+    let output = args.output.output.as_deref().expect("-r requires -o");
+    batch::run(app, &args.input, output, &mut Decrypting { app, args, keys })
+}
+
+struct Decrypting<'a> {
+    app: &'a App<'a>,
+    args: &'a DecryptArgs,
+    keys: Keys,
+}
+
+impl Work for Decrypting<'_> {
+    const VERB: [&'static str; 2] = ["decrypt", "decrypted"];
+
+    fn output_name(&self, relative: &Path) -> Result<PathBuf, Failure> {
+        without_suffix(relative)
+            .ok_or_else(|| Failure::new(Kind::NotAnEnvelope, "it does not end in .twl"))
+    }
+
+    fn file(&mut self, from: &Path, to: &Path) -> Result<Done, Failure> {
+        let mut input = Input::open_in_tree(from)?;
+        let envelope = self.keys.open(&mut input)?;
+        if !self.args.output.force && to.symlink_metadata().is_ok() {
+            return check_existing(&envelope, input, to);
+        }
+        let destination = Destination::File(to.to_owned());
+        let output = destination.open(&self.args.output, input.metadata(), input.len())?;
+        let name = input.name().to_owned();
+        decrypt(self.app, &envelope, input, output)
+            .map(Done::Made)
+            .map_err(|failure| failure.about_content(&name))
+    }
+
+    /// A holder that is down is spared; other files may not need it, or what it
+    /// said of their pair is known.
+    fn is_stopped(&self) -> bool {
+        false
+    }
+}
+
+/// Whether `to` is as long as the plaintext of `envelope`, as the last segment
+/// of `input` proves it.
+fn check_existing(envelope: &Envelope, input: Input, to: &Path) -> Result<Done, Failure> {
+    let name = input.name().to_owned();
+    let verified_len = envelope.seek_reader(input).and_then(|mut reader| reader.verified_len());
+    let len = verified_len.map_err(|error| Failure::from(error).about_content(&name))?;
+    match to.symlink_metadata() {
+        Ok(existing) if existing.is_file() && existing.len() == len => Ok(Done::Kept(len)),
+        _ => Err(batch::in_the_way(to, "is something else")),
+    }
+}
