@@ -123,6 +123,14 @@ impl Output {
         }
     }
 
+    /// The file, if it is one, to be put at its place by whoever takes it.
+    pub(crate) fn into_file(self) -> Option<OutputFile> {
+        match self.sink {
+            Sink::File(file) => Some(*file),
+            Sink::Stream(_) => None,
+        }
+    }
+
     /// Makes sure again that there is room, now that `len` is known.
     pub(crate) fn check_room(&self, destination: &Destination, len: u64) -> Result<(), Failure> {
         match destination {

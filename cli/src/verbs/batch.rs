@@ -10,13 +10,14 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use tokio::runtime::Runtime;
-use twinlock::file::folder_of;
+use twinlock::file::{OutputFile, folder_of};
 use twinlock::{Decryptor, Envelope, PairLimits, UnwrapCache};
 
 use crate::App;
 use crate::exit::{Failure, Kind};
 use crate::holders::{self, Opened};
 use crate::input::Input;
+use crate::output::Output;
 use crate::report::{self, Outcome};
 use crate::settings::Settings;
 use crate::tree::{self, EntryKind};
@@ -37,7 +38,8 @@ pub(super) trait Work {
 
 /// How a file was done; the length of its plaintext.
 pub(super) enum Done {
-    Made(u64),
+    /// It is to be put at its place.
+    Made(u64, Output),
     /// An output was there that needs no other.
     Kept(u64),
 }
@@ -50,10 +52,12 @@ pub(super) fn run<W: Work>(
     work: &mut W,
 ) -> Result<Outcome, Failure> {
     let walk = tree::walk(from)?;
-    let mut run = Run { app, work, mirror: Mirror::new(from, to)?, counts: Counts::default() };
+    let mirror = Mirror::new(from, to)?;
+    let mut run = Run { app, work, mirror, made: Vec::new(), counts: Counts::default() };
     for entry in walk {
         run.entry(entry);
     }
+    run.commit();
     Ok(run.end(from, to))
 }
 
@@ -61,7 +65,22 @@ struct Run<'a, W> {
     app: &'a App<'a>,
     work: &'a mut W,
     mirror: Mirror,
+    /// Files that wait for others: the disk is asked less often for all of them
+    /// than for each.
+    made: Vec<Made>,
     counts: Counts,
+}
+
+/// So many files, or bytes of plaintext, are put at their places together.
+const GROUP_FILES: usize = 32;
+const GROUP_BYTES: u64 = 16 << 20;
+
+/// A file whose bytes are complete.
+struct Made {
+    from: PathBuf,
+    to: PathBuf,
+    len: u64,
+    file: OutputFile,
 }
 
 #[derive(Default)]
@@ -134,12 +153,7 @@ impl<W: Work> Run<'_, W> {
             return self.report(Line::of(from, Some(&to), "not-done"));
         }
         match self.work.file(from, &to) {
-            Ok(Done::Made(len)) => {
-                self.counts.files.done += 1;
-                self.counts.plaintext_len += len;
-                let line = Line::of(from, Some(&to), "done");
-                self.report(Line { plaintext_len: Some(len), ..line });
-            }
+            Ok(Done::Made(len, output)) => self.made(from, to, len, output),
             Ok(Done::Kept(len)) => {
                 self.counts.files.kept += 1;
                 let line = Line::of(from, Some(&to), "kept");
@@ -149,6 +163,32 @@ impl<W: Work> Run<'_, W> {
                 self.not_done(from, &to, failure);
             }
             Err(failure) => self.failed(from, Some(&to), &failure),
+        }
+    }
+
+    fn made(&mut self, from: &Path, to: PathBuf, len: u64, output: Output) {
+        let file = output.into_file().expect("a mirror has files only");
+        self.made.push(Made { from: from.to_owned(), to, len, file });
+        let bytes: u64 = self.made.iter().map(|made| made.len).sum();
+        if self.made.len() >= GROUP_FILES || bytes >= GROUP_BYTES {
+            self.commit();
+        }
+    }
+
+    /// Puts what was made at its place, and only then says that it is done.
+    fn commit(&mut self) {
+        let (names, files): (Vec<_>, Vec<_>) =
+            self.made.drain(..).map(|made| ((made.from, made.to, made.len), made.file)).unzip();
+        for ((from, to, len), result) in names.into_iter().zip(OutputFile::commit_all(files)) {
+            match result {
+                Ok(()) => {
+                    self.counts.files.done += 1;
+                    self.counts.plaintext_len += len;
+                    let line = Line::of(&from, Some(&to), "done");
+                    self.report(Line { plaintext_len: Some(len), ..line });
+                }
+                Err(error) => self.failed(&from, Some(&to), &Failure::file(&to, &error)),
+            }
         }
     }
 

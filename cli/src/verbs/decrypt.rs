@@ -134,8 +134,20 @@ fn decrypt(
     app: &App<'_>,
     envelope: &Envelope,
     input: Input,
-    mut output: Output,
+    output: Output,
 ) -> Result<u64, Failure> {
+    let (written, output) = decrypt_to(app, envelope, input, output)?;
+    output.finish()?;
+    Ok(written)
+}
+
+/// Returns the length of the plaintext, and the output, not yet finished.
+fn decrypt_to(
+    app: &App<'_>,
+    envelope: &Envelope,
+    input: Input,
+    mut output: Output,
+) -> Result<(u64, Output), Failure> {
     let total = input.len();
     let mut reader = envelope.reader(Tracked::new(input, total, app.hides_progress()))?;
     let mut written = 0;
@@ -149,9 +161,7 @@ fn decrypt(
         reader.consume(len);
         written += len as u64;
     }
-    drop(reader); // and the progress with it
-    output.finish()?;
-    Ok(written)
+    Ok((written, output))
 }
 
 fn decrypt_range(

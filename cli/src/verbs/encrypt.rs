@@ -102,15 +102,26 @@ fn encrypt(
     input: Input,
     output: Output,
 ) -> Result<(u64, u64), Failure> {
+    let (len, output) = encrypt_to(app, encryptor, input, output)?;
+    let envelope_len = output.written();
+    output.finish()?;
+    Ok((len, envelope_len))
+}
+
+/// Returns the length of the plaintext, and the output, not yet finished.
+fn encrypt_to(
+    app: &App<'_>,
+    encryptor: Encryptor,
+    input: Input,
+    output: Output,
+) -> Result<(u64, Output), Failure> {
     let total = input.len();
     let mut input = Tracked::new(input, total, app.hides_progress());
     let mut writer = encryptor.writer(output)?;
     let len = writer.read_from(&mut input)?;
     let output = writer.finish()?;
     input.inner().check_unchanged()?;
-    let envelope_len = output.written();
-    output.finish()?;
-    Ok((len, envelope_len))
+    Ok((len, output))
 }
 
 /// An upper bound for one keyslot: the overhead of each segment, and the

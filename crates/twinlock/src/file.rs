@@ -1,5 +1,6 @@
 //! Files: written beside their place, and put there only when they are whole.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Seek as _, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -79,19 +80,51 @@ impl OutputFile {
     /// When that fails, or a file has appeared there meanwhile and must not be
     /// overwritten. Nothing is left behind then.
     pub fn commit(mut self) -> io::Result<()> {
+        self.sync()?;
+        let folder = self.place()?;
+        sync_folder(&folder)
+    }
+
+    /// Puts several files at their places: each after its bytes are on the
+    /// disk. The disk is asked fewer times than by a [`commit`] of each, which
+    /// is what small files wait for. Results are in the order of `files`.
+    ///
+    /// [`commit`]: OutputFile::commit
+    pub fn commit_all(mut files: Vec<Self>) -> Vec<io::Result<()>> {
+        let synced: Vec<io::Result<()>> = files.iter_mut().map(Self::sync).collect();
+        let mut folders = BTreeSet::new();
+        let placed = synced.into_iter().zip(files).map(|(synced, file)| {
+            synced?;
+            folders.insert(file.place()?);
+            Ok(())
+        });
+        let placed = placed.collect();
+        for folder in folders {
+            // The files are there by now, whatever comes of it.
+            let _ = sync_folder(&folder);
+        }
+        placed
+    }
+
+    /// Has its bytes, mode and time on the disk.
+    fn sync(&mut self) -> io::Result<()> {
         self.temporary.flush()?;
         if let Some(source) = &self.like {
             let file = self.temporary.as_file();
             file.set_permissions(permissions_like(source, file)?)?;
             self.temporary.as_file().set_modified(source.modified()?)?;
         }
-        self.temporary.as_file().sync_all()?;
+        self.temporary.as_file().sync_all()
+    }
+
+    /// Gives it its name. Returns the folder that it is in.
+    fn place(self) -> io::Result<PathBuf> {
         let result = match self.overwrite {
             true => self.temporary.persist(&self.path),
             false => self.temporary.persist_noclobber(&self.path),
         };
         match result {
-            Ok(_) => sync_folder(folder_of(&self.path)),
+            Ok(_) => Ok(folder_of(&self.path).to_owned()),
             Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {
                 Err(already_exists(&self.path))
             }
@@ -315,6 +348,25 @@ mod tests {
         output.write_all(b"ours").unwrap();
         output.commit().unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"ours");
+    }
+
+    #[test]
+    fn of_several_files_each_is_put_at_its_place_or_fails_by_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        let [one, two, three] = ["one", "two", "three"].map(|name| folder.path().join(name));
+        let files = [&one, &two, &three].map(|path| {
+            let mut output = OutputFile::create(path, false).unwrap();
+            output.write_all(b"ours").unwrap();
+            output
+        });
+        fs::write(&two, b"theirs").unwrap();
+        let results = OutputFile::commit_all(files.into());
+        assert!(results[0].is_ok() && results[2].is_ok());
+        assert_eq!(results[1].as_ref().unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        for (path, bytes) in [(&one, b"ours".as_slice()), (&two, b"theirs"), (&three, b"ours")] {
+            assert_eq!(fs::read(path).unwrap(), bytes);
+        }
+        assert_eq!(names(folder.path()).len(), 3, "nothing is left behind");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use twinlock::Envelope;
 
-use super::decrypt;
+use super::decrypt_to;
 use crate::App;
 use crate::args::DecryptArgs;
 use crate::exit::{Failure, Kind};
@@ -45,8 +45,8 @@ impl Work for Decrypting<'_> {
         let destination = Destination::File(to.to_owned());
         let output = destination.open(&self.args.output, input.metadata(), input.len())?;
         let name = input.name().to_owned();
-        decrypt(self.app, &envelope, input, output)
-            .map(Done::Made)
+        decrypt_to(self.app, &envelope, input, output)
+            .map(|(len, output)| Done::Made(len, output))
             .map_err(|failure| failure.about_content(&name))
     }
 

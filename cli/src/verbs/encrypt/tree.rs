@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use twinlock::{Batch, Decryptor, EncryptionContext, Encryptor, PairLimits};
 
-use super::{encrypt, note_an_envelope, roughly_encrypted};
+use super::{encrypt_to, note_an_envelope, roughly_encrypted};
 use crate::App;
 use crate::args::EncryptArgs;
 use crate::exit::{Failure, Kind};
@@ -54,8 +54,8 @@ impl Work for Encrypting<'_> {
         let len = input.len().map(roughly_encrypted);
         let output = destination.open(&self.args.output, input.metadata(), len)?;
         let encryptor = self.encryptor()?;
-        let (plaintext_len, _) = encrypt(self.app, encryptor, input, output)?;
-        Ok(Done::Made(plaintext_len))
+        let (len, output) = encrypt_to(self.app, encryptor, input, output)?;
+        Ok(Done::Made(len, output))
     }
 
     fn is_stopped(&self) -> bool {
