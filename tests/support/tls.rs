@@ -19,6 +19,7 @@ pub(crate) struct Authority {
 
 impl Authority {
     /// The one whose certificate those get who are to trust the servers.
+    #[cfg(any(feature = "gcp-kms", feature = "vault"))]
     pub(crate) fn trusted() -> &'static Self {
         static TRUSTED: OnceLock<Authority> = OnceLock::new();
         TRUSTED.get_or_init(Self::new)
@@ -40,6 +41,7 @@ impl Authority {
     }
 
     /// Its own certificate, in PEM.
+    #[cfg(any(feature = "gcp-kms", feature = "vault"))]
     pub(crate) fn certificate(&self) -> PathBuf {
         self.folder.path().join("ca.pem")
     }
