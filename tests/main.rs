@@ -5,6 +5,8 @@
 mod aws_kms;
 mod cli;
 mod entry_points;
+#[cfg(feature = "gcp-kms")]
+mod gcp_kms;
 mod guards;
 mod holders;
 mod hostile;

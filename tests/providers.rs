@@ -9,6 +9,8 @@
 mod aws_kms;
 mod bench;
 mod file;
+#[cfg(feature = "gcp-kms")]
+mod gcp_kms;
 mod pkcs11;
 mod planted;
 mod suite;

@@ -22,6 +22,8 @@ fn deny_finds_a_planted_ban() {
         ("twinlock-pkcs11", "cryptoki-sys"),
         ("twinlock-cli", "aws-config"),
         ("twinlock-cli", "aws-sdk-kms"),
+        ("twinlock-cli", "google-cloud-auth"),
+        ("twinlock-cli", "google-cloud-kms-v1"),
     ] {
         let output = check_bans(&cargo_deny, importer, imported);
         let report = String::from_utf8_lossy(&output.stderr);
@@ -39,6 +41,7 @@ fn deny_lets_the_one_importer_through() {
         ("anybody", "harmless"),
         ("twinlock-pkcs11", "cryptoki"),
         ("twinlock-remote-keys", "aws-sdk-kms"),
+        ("twinlock-remote-keys", "google-cloud-kms-v1"),
     ] {
         let output = check_bans(&cargo_deny, importer, imported);
         let report = String::from_utf8_lossy(&output.stderr);

@@ -106,6 +106,7 @@ fn a_planted_climb_over_a_fence_is_found() {
         ("twinlock-cli", "aws-sdk-kms"),
         ("twinlock-cli", "azure_security_keyvault_keys"),
         ("twinlock-cli", "reqwest"),
+        ("twinlock-cli", "google-cloud-kms-v1"),
     ] {
         let planted = with_dependency(importer, json!({"name": imported, "kind": null}));
         assert_eq!(climbed_fences(&planted), [format!("{importer} imports {imported}")]);

@@ -1,6 +1,8 @@
 //! What the tests stand on: servers and tools that a test starts and owns.
 
 pub(crate) mod cli;
+#[cfg(feature = "gcp-kms")]
+pub(crate) mod cloud_kms;
 pub(crate) mod http;
 pub(crate) mod kms_proxy;
 #[cfg(feature = "vault")]

@@ -3,6 +3,7 @@
 //! | feature | module | key URIs |
 //! |---|---|---|
 //! | `aws-kms` (default) | [`aws_kms`] | `aws-kms://<key ARN>`, `aws-kms://alias/<name>` |
+//! | `gcp-kms` | `gcp_kms` | `gcp-kms://projects/<p>/locations/<l>/keyRings/<r>/cryptoKeys/<k>` |
 //! | `vault` | [`vault_transit`] | `vault://<host[:port]>/<mount>/keys/<name>` |
 //!
 //! A holder is made once by its `connect`, which finds credentials the way the
@@ -13,5 +14,7 @@
 
 #[cfg(feature = "aws-kms")]
 pub mod aws_kms;
+#[cfg(feature = "gcp-kms")]
+pub mod gcp_kms;
 #[cfg(feature = "vault")]
 pub mod vault_transit;
