@@ -2,6 +2,8 @@
 
 mod config;
 mod files;
+#[cfg(feature = "gcp-kms")]
+mod gcp_kms;
 mod hostile;
 mod large;
 mod pipes;

@@ -81,7 +81,8 @@ pub(crate) struct KeyArgs {
     /// The provider's key [env: TWINLOCK_PROVIDER]
     ///
     /// aws-kms://<key ARN>, aws-kms://alias/<name>,
-    /// vault://<host[:port]>/<mount>/keys/<name>, or for development
+    /// gcp-kms://projects/<p>/locations/<l>/keyRings/<r>/cryptoKeys/<k> where it
+    /// is built in, vault://<host[:port]>/<mount>/keys/<name>, or for development
     /// file:///path/to/kek.
     #[arg(long, value_name = "URI")]
     pub(crate) provider: Option<String>,
@@ -357,7 +358,8 @@ pub(crate) enum KeysVerb {
     ///
     /// In a token (pkcs11:): AES-256, made by the token, which it never leaves.
     /// In AWS KMS (aws-kms://alias/<name>): a symmetric key and its alias. In
-    /// Vault or OpenBao (vault://…): AES-256 in a transit engine. In a file
+    /// Google Cloud KMS (gcp-kms://…): a symmetric key in a key ring that exists.
+    /// In Vault or OpenBao (vault://…): AES-256 in a transit engine. In a file
     /// (file:///path): for development only.
     #[command(after_long_help = KEYS_CREATE_EXAMPLES)]
     Create {

@@ -37,6 +37,8 @@ pub(crate) struct Profile {
     #[serde(default)]
     pub(crate) aws: Aws,
     #[serde(default)]
+    pub(crate) gcp: Gcp,
+    #[serde(default)]
     pub(crate) vault: Vault,
     /// Accept customer keys that can leave their token.
     #[serde(default)]
@@ -68,6 +70,18 @@ pub(crate) struct Aws {
     pub(crate) profile: Option<String>,
     pub(crate) region: Option<String>,
     pub(crate) endpoint: Option<String>,
+}
+
+/// How to reach Google, where application default credentials are not enough.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(not(feature = "gcp-kms"), allow(dead_code, reason = "for the Google holder"))]
+pub(crate) struct Gcp {
+    pub(crate) credentials_file: Option<PathBuf>,
+    pub(crate) endpoint: Option<String>,
+    pub(crate) impersonate: Option<String>,
+    pub(crate) quota_project: Option<String>,
+    pub(crate) universe_domain: Option<String>,
 }
 
 /// How to reach Vault or OpenBao, where `VAULT_*` and `BAO_*` are not enough.

@@ -3,6 +3,8 @@
 #[cfg_attr(not(feature = "aws-kms"), path = "holders/aws_kms_missing.rs")]
 pub(crate) mod aws_kms;
 mod check;
+#[cfg_attr(not(feature = "gcp-kms"), path = "holders/gcp_kms_missing.rs")]
+pub(crate) mod gcp_kms;
 #[cfg_attr(not(feature = "pkcs11"), path = "holders/pkcs11_missing.rs")]
 pub(crate) mod pkcs11;
 mod spared;
@@ -21,7 +23,7 @@ use twinlock::{
 pub(crate) use check::check;
 #[cfg(feature = "pkcs11")]
 use check::milliseconds;
-#[cfg(any(feature = "aws-kms", feature = "vault"))]
+#[cfg(any(feature = "aws-kms", feature = "gcp-kms", feature = "vault"))]
 use check::round_trip;
 
 use crate::exit::Failure;
@@ -33,6 +35,8 @@ pub(crate) const BUILT_IN: &[&str] = &[
     "file",
     #[cfg(feature = "aws-kms")]
     "aws-kms",
+    #[cfg(feature = "gcp-kms")]
+    "gcp-kms",
     #[cfg(feature = "pkcs11")]
     "pkcs11",
     #[cfg(feature = "vault")]
@@ -49,12 +53,13 @@ pub(crate) async fn open(spec: &KeySpec, access: &Access) -> OpenResult {
     match spec {
         KeySpec::AwsKms(uri) => aws_kms::open(uri, access).await,
         KeySpec::File(uri) => Ok(Arc::new(FileKek::open(uri)?)),
+        KeySpec::GcpKms(uri) => gcp_kms::open(uri, access).await,
         KeySpec::Pkcs11(uri) => pkcs11::open(uri, access).await,
         KeySpec::Vault(uri) => vault::open(uri, access).await,
     }
 }
 
-#[cfg(not(all(feature = "aws-kms", feature = "pkcs11", feature = "vault")))]
+#[cfg(not(all(feature = "aws-kms", feature = "gcp-kms", feature = "pkcs11", feature = "vault")))]
 fn not_built_in(scheme: twinlock_keys::Scheme) -> HolderError {
     HolderError::new(
         twinlock::HolderErrorKind::Misconfigured,

@@ -109,3 +109,15 @@ fn a_key_that_others_can_read_is_not_used() {
     assert!(ended.stderr.contains("chmod 600"), "{}", ended.stderr);
     assert_eq!(dir.names(), ["a"]);
 }
+
+#[cfg(not(feature = "gcp-kms"))]
+#[test]
+fn a_provider_that_is_not_built_in_says_how_to_build_it_in() {
+    let dir = Dir::with_keys();
+    dir.write("a", "secret");
+    let key = "gcp-kms://projects/p/locations/l/keyRings/r/cryptoKeys/k";
+    let customer = dir.new_key("other");
+    let ended = dir.run(["encrypt", "a", "--provider", key, "--customer", &customer]).with(2);
+    assert!(ended.stderr.contains("--features gcp-kms"), "{}", ended.stderr);
+    assert_eq!(dir.names(), ["a"]);
+}

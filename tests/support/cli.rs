@@ -35,6 +35,7 @@ fn build() -> PathBuf {
     };
     let output = Command::new(env!("CARGO"))
         .args(["build", "--locked", "--workspace", "--lib", "--bins", "--tests", "--profile", name])
+        .args(features())
         .arg("--target-dir")
         .arg(profile.parent().expect("cargo's layout"))
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap())
@@ -42,6 +43,15 @@ fn build() -> PathBuf {
         .expect("cargo runs, for it built this test");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     profile.join("twinlock")
+}
+
+/// The holders that are not built in by default, in the program and in these
+/// tests alike.
+fn features() -> Vec<&'static str> {
+    match cfg!(feature = "gcp-kms") {
+        true => vec!["--features", "twinlock-cli/gcp-kms,twinlock-tests/gcp-kms"],
+        false => Vec::new(),
+    }
 }
 
 /// A folder to work in, and a home without anything.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use twinlock::{FileKek, HolderError, HolderErrorKind, KeyHolder, Share, Side, WrapContext};
 use twinlock_keys::Scheme;
 
-use super::{aws_kms, pkcs11, vault};
+use super::{aws_kms, gcp_kms, pkcs11, vault};
 use crate::report::keys::KeyCheck;
 use crate::settings::{Access, KeySpec};
 
@@ -15,6 +15,7 @@ pub(crate) async fn check(spec: &KeySpec, access: &Access) -> Result<KeyCheck, H
     match spec {
         KeySpec::AwsKms(uri) => aws_kms::check(uri, access).await,
         KeySpec::File(uri) => round_trip(&FileKek::open(uri)?, Side::Provider).await,
+        KeySpec::GcpKms(uri) => gcp_kms::check(uri, access).await,
         KeySpec::Pkcs11(uri) => pkcs11::check(uri, access).await,
         KeySpec::Vault(uri) => vault::check(uri, access).await,
     }
@@ -47,6 +48,7 @@ pub(crate) async fn round_trip(
         token: None,
         key: None,
         aws_kms: None,
+        gcp_kms: None,
         vault: None,
     })
 }

@@ -17,6 +17,8 @@ pub(crate) struct KeyCheck {
     pub(crate) key: Option<TokenKey>,
     /// What AWS says about it, if it is there.
     pub(crate) aws_kms: Option<AwsKmsKey>,
+    /// What Google says about it, if it is there.
+    pub(crate) gcp_kms: Option<GcpKmsKey>,
     /// What Vault says about it, if it is there.
     pub(crate) vault: Option<VaultKey>,
 }
@@ -66,6 +68,15 @@ pub(crate) struct AwsKmsKey {
     pub(crate) multi_region: bool,
 }
 
+/// A key in Google Cloud KMS, in the words of its API.
+#[derive(Serialize)]
+pub(crate) struct GcpKmsKey {
+    pub(crate) version: String,
+    pub(crate) state: String,
+    pub(crate) algorithm: String,
+    pub(crate) protection_level: String,
+}
+
 /// A key in the transit engine of Vault or OpenBao, in its words.
 #[derive(Serialize)]
 pub(crate) struct VaultKey {
@@ -94,6 +105,12 @@ impl KeyCheck {
             out += &format!(
                 "  key    {}, {}, managed by {}, origin {}{regions}\n",
                 key.state, key.spec, key.manager, key.origin
+            );
+        }
+        if let Some(key) = &self.gcp_kms {
+            out += &format!(
+                "  key    version {} {}, {}, protection level {}\n",
+                key.version, key.state, key.algorithm, key.protection_level
             );
         }
         if let Some(key) = &self.vault {

@@ -210,7 +210,9 @@ impl<'a> Making<'a> {
 fn profile_text(spec: &KeySpec) -> String {
     match spec {
         KeySpec::Pkcs11(uri) => Pkcs11Uri::profile_uri(uri),
-        KeySpec::AwsKms(uri) | KeySpec::File(uri) | KeySpec::Vault(uri) => uri.to_string(),
+        KeySpec::AwsKms(uri) | KeySpec::File(uri) | KeySpec::GcpKms(uri) | KeySpec::Vault(uri) => {
+            uri.to_string()
+        }
     }
 }
 
