@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod aws_kms;
+#[cfg(feature = "azure-kv")]
+mod azure_kv;
 mod cli;
 mod entry_points;
 #[cfg(feature = "gcp-kms")]

@@ -7,6 +7,8 @@
 #![allow(clippy::unwrap_used, reason = "a panic in a helper is a failed test too")]
 
 mod aws_kms;
+#[cfg(feature = "azure-kv")]
+mod azure_kv;
 mod bench;
 mod file;
 #[cfg(feature = "gcp-kms")]

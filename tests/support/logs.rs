@@ -13,6 +13,25 @@ impl Log {
     }
 }
 
+/// Everything that this thread logs, at any level, until the second part is
+/// dropped.
+///
+/// While there is one dispatcher in the process, `tracing` asks only the thread
+/// that comes first to a place whether anybody listens there, and believes it
+/// for all: a thread of another test would silence this one. So there are two.
+#[cfg(feature = "azure-kv")]
+pub(crate) fn recorded() -> (Log, impl Sized) {
+    let second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::new());
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
+        .with_writer(move || writer.clone())
+        .finish();
+    (log, (tracing::subscriber::set_default(subscriber), second))
+}
+
 impl io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().unwrap().extend_from_slice(bytes);

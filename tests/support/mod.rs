@@ -4,6 +4,8 @@ pub(crate) mod cli;
 #[cfg(feature = "gcp-kms")]
 pub(crate) mod cloud_kms;
 pub(crate) mod http;
+#[cfg(feature = "azure-kv")]
+pub(crate) mod key_vault;
 pub(crate) mod kms_proxy;
 #[cfg(feature = "vault")]
 pub(crate) mod kubernetes;

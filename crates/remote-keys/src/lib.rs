@@ -3,8 +3,9 @@
 //! | feature | module | key URIs |
 //! |---|---|---|
 //! | `aws-kms` (default) | [`aws_kms`] | `aws-kms://<key ARN>`, `aws-kms://alias/<name>` |
+//! | `azure-kv` | `azure_key_vault` | `azure-kv://<host>/keys/<name>` |
 //! | `gcp-kms` | `gcp_kms` | `gcp-kms://projects/<p>/locations/<l>/keyRings/<r>/cryptoKeys/<k>` |
-//! | `vault` | [`vault_transit`] | `vault://<host[:port]>/<mount>/keys/<name>` |
+//! | `vault` | `vault_transit` | `vault://<host[:port]>/<mount>/keys/<name>` |
 //!
 //! A holder is made once by its `connect`, which finds credentials the way the
 //! cloud's own tools do, and is then used through
@@ -14,6 +15,8 @@
 
 #[cfg(feature = "aws-kms")]
 pub mod aws_kms;
+#[cfg(feature = "azure-kv")]
+pub mod azure_key_vault;
 #[cfg(feature = "gcp-kms")]
 pub mod gcp_kms;
 #[cfg(feature = "vault")]
