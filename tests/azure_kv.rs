@@ -4,6 +4,7 @@
 
 mod admin;
 mod checks;
+mod cli;
 mod failures;
 mod lies;
 mod logs;

@@ -37,6 +37,7 @@ pub(crate) struct Profile {
     #[serde(default)]
     pub(crate) aws: Aws,
     #[serde(default)]
+    pub(crate) azure: Azure,
     pub(crate) gcp: Gcp,
     #[serde(default)]
     pub(crate) vault: Vault,
@@ -70,6 +71,39 @@ pub(crate) struct Aws {
     pub(crate) profile: Option<String>,
     pub(crate) region: Option<String>,
     pub(crate) endpoint: Option<String>,
+}
+
+/// How to reach Azure, where a key's host and the environment are not enough.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(not(feature = "azure-kv"), allow(dead_code, reason = "for the Azure holder"))]
+pub(crate) struct Azure {
+    /// How to wrap, instead of asking the vault.
+    pub(crate) algorithm: Option<AzureAlgorithm>,
+    pub(crate) authority: Option<String>,
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Of a managed identity.
+    pub(crate) client_id: Option<String>,
+    pub(crate) credential: Option<AzureCredential>,
+    pub(crate) endpoint: Option<String>,
+    pub(crate) scope: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum AzureAlgorithm {
+    A256kw,
+    #[serde(rename = "rsa-oaep-256")]
+    RsaOaep256,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum AzureCredential {
+    AzureCli,
+    Environment,
+    ManagedIdentity,
+    WorkloadIdentity,
 }
 
 /// How to reach Google, where application default credentials are not enough.

@@ -2,6 +2,8 @@
 
 #[cfg_attr(not(feature = "aws-kms"), path = "holders/aws_kms_missing.rs")]
 pub(crate) mod aws_kms;
+#[cfg_attr(not(feature = "azure-kv"), path = "holders/azure_kv_missing.rs")]
+pub(crate) mod azure_kv;
 mod check;
 #[cfg_attr(not(feature = "gcp-kms"), path = "holders/gcp_kms_missing.rs")]
 pub(crate) mod gcp_kms;
@@ -23,7 +25,7 @@ use twinlock::{
 pub(crate) use check::check;
 #[cfg(feature = "pkcs11")]
 use check::milliseconds;
-#[cfg(any(feature = "aws-kms", feature = "gcp-kms", feature = "vault"))]
+#[cfg(any(feature = "aws-kms", feature = "azure-kv", feature = "gcp-kms", feature = "vault"))]
 use check::round_trip;
 
 use crate::exit::Failure;
@@ -35,6 +37,8 @@ pub(crate) const BUILT_IN: &[&str] = &[
     "file",
     #[cfg(feature = "aws-kms")]
     "aws-kms",
+    #[cfg(feature = "azure-kv")]
+    "azure-kv",
     #[cfg(feature = "gcp-kms")]
     "gcp-kms",
     #[cfg(feature = "pkcs11")]
@@ -52,6 +56,7 @@ pub(crate) fn runtime() -> Result<Runtime, Failure> {
 pub(crate) async fn open(spec: &KeySpec, access: &Access) -> OpenResult {
     match spec {
         KeySpec::AwsKms(uri) => aws_kms::open(uri, access).await,
+        KeySpec::AzureKv(uri) => azure_kv::open(uri, access).await,
         KeySpec::File(uri) => Ok(Arc::new(FileKek::open(uri)?)),
         KeySpec::GcpKms(uri) => gcp_kms::open(uri, access).await,
         KeySpec::Pkcs11(uri) => pkcs11::open(uri, access).await,
@@ -59,7 +64,13 @@ pub(crate) async fn open(spec: &KeySpec, access: &Access) -> OpenResult {
     }
 }
 
-#[cfg(not(all(feature = "aws-kms", feature = "gcp-kms", feature = "pkcs11", feature = "vault")))]
+#[cfg(not(all(
+    feature = "aws-kms",
+    feature = "azure-kv",
+    feature = "gcp-kms",
+    feature = "pkcs11",
+    feature = "vault"
+)))]
 fn not_built_in(scheme: twinlock_keys::Scheme) -> HolderError {
     HolderError::new(
         twinlock::HolderErrorKind::Misconfigured,

@@ -8,7 +8,7 @@ use twinlock::{KeyUri, Side};
 use twinlock_keys::{Pkcs11Uri, Scheme};
 
 use crate::args::{CommonArgs, KeyArgs};
-use crate::config::{Aws, Config, Environment, Gcp, Place, Profile, Vault};
+use crate::config::{Aws, Azure, Config, Environment, Gcp, Place, Profile, Vault};
 use crate::exit::Failure;
 
 /// Which keys to use, and how to reach them.
@@ -32,6 +32,8 @@ pub(crate) struct KeyPair {
 pub(crate) struct Access {
     #[cfg_attr(not(feature = "aws-kms"), allow(dead_code, reason = "for the AWS holder"))]
     pub(crate) aws: Aws,
+    #[cfg_attr(not(feature = "azure-kv"), allow(dead_code, reason = "for the Azure holder"))]
+    pub(crate) azure: Azure,
     #[cfg_attr(not(feature = "gcp-kms"), allow(dead_code, reason = "for the Google holder"))]
     pub(crate) gcp: Gcp,
     #[cfg_attr(not(feature = "vault"), allow(dead_code, reason = "for the Vault holder"))]
@@ -40,7 +42,13 @@ pub(crate) struct Access {
     pub(crate) allow_extractable: bool,
     /// For each call to a holder; every holder has one of its own without it.
     #[cfg_attr(
-        not(any(feature = "aws-kms", feature = "gcp-kms", feature = "pkcs11", feature = "vault")),
+        not(any(
+            feature = "aws-kms",
+            feature = "azure-kv",
+            feature = "gcp-kms",
+            feature = "pkcs11",
+            feature = "vault"
+        )),
         allow(dead_code, reason = "for the holders that can take their time")
     )]
     pub(crate) deadline: Option<Duration>,
@@ -50,6 +58,7 @@ pub(crate) struct Access {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum KeySpec {
     AwsKms(KeyUri),
+    AzureKv(KeyUri),
     File(KeyUri),
     GcpKms(KeyUri),
     Pkcs11(Box<Pkcs11Uri>),
@@ -65,6 +74,7 @@ impl KeySpec {
         let uri = KeyUri::parse(text).map_err(|error| with_scheme(text, error.into()))?;
         match uri.scheme() {
             Scheme::AwsKms => Ok(Self::AwsKms(uri)),
+            Scheme::AzureKv => Ok(Self::AzureKv(uri)),
             Scheme::File => Ok(Self::File(uri)),
             Scheme::GcpKms => Ok(Self::GcpKms(uri)),
             Scheme::Vault => Ok(Self::Vault(uri)),
@@ -93,9 +103,11 @@ impl KeySpec {
     /// The key's name as headers have it, unless it is an alias.
     pub(crate) fn key_uri(&self) -> KeyUri {
         match self {
-            Self::AwsKms(uri) | Self::File(uri) | Self::GcpKms(uri) | Self::Vault(uri) => {
-                uri.clone()
-            }
+            Self::AwsKms(uri)
+            | Self::AzureKv(uri)
+            | Self::File(uri)
+            | Self::GcpKms(uri)
+            | Self::Vault(uri) => uri.clone(),
             Self::Pkcs11(uri) => uri.key_uri(),
         }
     }
@@ -242,6 +254,7 @@ impl ChosenProfile {
     fn access(&self) -> Access {
         Access {
             aws: self.profile.aws.clone(),
+            azure: self.profile.azure.clone(),
             gcp: self.profile.gcp.clone(),
             vault: self.profile.vault.clone(),
             allow_extractable: self.profile.allow_extractable,

@@ -24,6 +24,14 @@ pub(crate) fn program() -> &'static Path {
     })
 }
 
+/// What this test was built with beyond the default.
+const FEATURES: &[&str] = &[
+    #[cfg(feature = "azure-kv")]
+    "twinlock-cli/azure-kv,twinlock-tests/azure-kv",
+    #[cfg(feature = "gcp-kms")]
+    "twinlock-cli/gcp-kms,twinlock-tests/gcp-kms",
+];
+
 fn build() -> PathBuf {
     // target/<profile>/deps/<this binary>
     let itself = env::current_exe().unwrap();
@@ -35,7 +43,7 @@ fn build() -> PathBuf {
     };
     let output = Command::new(env!("CARGO"))
         .args(["build", "--locked", "--workspace", "--lib", "--bins", "--tests", "--profile", name])
-        .args(features())
+        .args(["--features", &FEATURES.join(",")])
         .arg("--target-dir")
         .arg(profile.parent().expect("cargo's layout"))
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap())
@@ -43,15 +51,6 @@ fn build() -> PathBuf {
         .expect("cargo runs, for it built this test");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     profile.join("twinlock")
-}
-
-/// The holders that are not built in by default, in the program and in these
-/// tests alike.
-fn features() -> Vec<&'static str> {
-    match cfg!(feature = "gcp-kms") {
-        true => vec!["--features", "twinlock-cli/gcp-kms,twinlock-tests/gcp-kms"],
-        false => Vec::new(),
-    }
 }
 
 /// A folder to work in, and a home without anything.

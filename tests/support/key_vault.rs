@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use super::http::Message;
 use entra::Entra;
-pub(crate) use entra::{CLIENT, SECRET, TENANT};
+pub(crate) use entra::{ASSERTION, CLIENT, IDENTITY_HEADER, SECRET, TENANT};
 pub(crate) use keys::Material;
 use keys::{Keys, Version};
 

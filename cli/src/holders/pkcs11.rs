@@ -65,6 +65,7 @@ pub(crate) async fn check(uri: &Pkcs11Uri, access: &Access) -> Result<KeyCheck, 
         key: Some(TokenKey::new(&check.key, access)),
         token: Some(Token::from(check.token)),
         aws_kms: None,
+        azure_kv: None,
         gcp_kms: None,
         vault: None,
     })

@@ -17,6 +17,8 @@ pub(crate) struct KeyCheck {
     pub(crate) key: Option<TokenKey>,
     /// What AWS says about it, if it is there.
     pub(crate) aws_kms: Option<AwsKmsKey>,
+    /// What Azure says about it, if it is there and we may ask.
+    pub(crate) azure_kv: Option<AzureKey>,
     /// What Google says about it, if it is there.
     pub(crate) gcp_kms: Option<GcpKmsKey>,
     /// What Vault says about it, if it is there.
@@ -68,6 +70,16 @@ pub(crate) struct AwsKmsKey {
     pub(crate) multi_region: bool,
 }
 
+/// A key in Azure Key Vault or a Managed HSM, in the words of its API.
+#[derive(Serialize)]
+pub(crate) struct AzureKey {
+    pub(crate) enabled: bool,
+    pub(crate) kind: String,
+    pub(crate) bits: Option<u32>,
+    pub(crate) version: String,
+    pub(crate) operations: Vec<String>,
+}
+
 /// A key in Google Cloud KMS, in the words of its API.
 #[derive(Serialize)]
 pub(crate) struct GcpKmsKey {
@@ -105,6 +117,15 @@ impl KeyCheck {
             out += &format!(
                 "  key    {}, {}, managed by {}, origin {}{regions}\n",
                 key.state, key.spec, key.manager, key.origin
+            );
+        }
+        if let Some(key) = &self.azure_kv {
+            let bits = key.bits.map(|bits| format!(", {bits} bits")).unwrap_or_default();
+            out += &format!(
+                "  key    {}{bits}, for {}, version {}\n",
+                key.kind,
+                key.operations.join(" and "),
+                key.version
             );
         }
         if let Some(key) = &self.gcp_kms {

@@ -210,9 +210,11 @@ impl<'a> Making<'a> {
 fn profile_text(spec: &KeySpec) -> String {
     match spec {
         KeySpec::Pkcs11(uri) => Pkcs11Uri::profile_uri(uri),
-        KeySpec::AwsKms(uri) | KeySpec::File(uri) | KeySpec::GcpKms(uri) | KeySpec::Vault(uri) => {
-            uri.to_string()
-        }
+        KeySpec::AwsKms(uri)
+        | KeySpec::AzureKv(uri)
+        | KeySpec::File(uri)
+        | KeySpec::GcpKms(uri)
+        | KeySpec::Vault(uri) => uri.to_string(),
     }
 }
 

@@ -60,6 +60,7 @@ pub(super) fn create_key(spec: &KeySpec, access: &Access) -> Result<KeyUri, Fail
     let runtime = holders::runtime()?;
     let created = match spec {
         KeySpec::AwsKms(uri) => runtime.block_on(holders::aws_kms::create(uri, access)),
+        KeySpec::AzureKv(uri) => runtime.block_on(holders::azure_kv::create(uri, access)),
         KeySpec::GcpKms(uri) => runtime.block_on(holders::gcp_kms::create(uri, access)),
         KeySpec::Pkcs11(uri) => runtime.block_on(holders::pkcs11::create(uri, access)),
         KeySpec::Vault(uri) => runtime.block_on(holders::vault::create(uri, access)),
