@@ -6,7 +6,7 @@ use std::io::{Cursor, Read as _, Seek as _, SeekFrom};
 
 use futures_util::FutureExt as _;
 use tokio::io::AsyncReadExt as _;
-use twinlock::{DecryptError, Decryptor, file, read_header};
+use twinlock::{DecryptError, Decryptor, Envelope, file, read_detached_header, read_header};
 
 /// What an entry point released, and how it ended.
 pub(crate) struct Outcome {
@@ -24,7 +24,45 @@ pub(crate) enum Released {
     BySeeking(Vec<u8>),
 }
 
-pub(crate) type EntryPoint = fn(&Decryptor, &[u8]) -> Outcome;
+/// An envelope as storage has it.
+#[derive(Clone, Copy)]
+pub(crate) struct Stored<'a> {
+    /// The header, if it is kept apart.
+    pub(crate) header: Option<&'a [u8]>,
+    /// The envelope, or else the payload.
+    pub(crate) bytes: &'a [u8],
+}
+
+impl<'a> From<&'a Vec<u8>> for Stored<'a> {
+    fn from(bytes: &'a Vec<u8>) -> Self {
+        Self::from(bytes.as_slice())
+    }
+}
+
+impl<'a> From<&'a [u8]> for Stored<'a> {
+    fn from(bytes: &'a [u8]) -> Self {
+        Self { header: None, bytes }
+    }
+}
+
+impl<'a> Stored<'a> {
+    /// Opens it, and returns what a reader of its payload is given.
+    async fn open(
+        self,
+        decryptor: &Decryptor,
+    ) -> Result<(Envelope, Cursor<&'a [u8]>), DecryptError> {
+        let mut input = Cursor::new(self.bytes);
+        let envelope = match self.header {
+            Some(mut header) => {
+                decryptor.open(read_detached_header(&mut header)?).await?.detached()
+            }
+            None => decryptor.open(read_header(&mut input)?).await?,
+        };
+        Ok((envelope, input))
+    }
+}
+
+pub(crate) type EntryPoint = fn(&Decryptor, Stored<'_>) -> Outcome;
 
 /// All of them.
 pub(crate) const ENTRY_POINTS: &[(&str, EntryPoint)] = &[
@@ -36,8 +74,16 @@ pub(crate) const ENTRY_POINTS: &[(&str, EntryPoint)] = &[
     ("seek, length first", seek_length_first),
 ];
 
-fn slice(decryptor: &Decryptor, envelope: &[u8]) -> Outcome {
-    let result = now(decryptor.decrypt_slice(envelope));
+fn slice(decryptor: &Decryptor, stored: Stored<'_>) -> Outcome {
+    let result = now(async {
+        if stored.header.is_none() {
+            return decryptor.decrypt_slice(stored.bytes).await;
+        }
+        let (envelope, input) = stored.open(decryptor).await?;
+        let mut plaintext = Vec::new();
+        envelope.reader(input)?.read_to_end(&mut plaintext)?;
+        Ok(plaintext)
+    });
     let (released, result) = match result {
         Ok(plaintext) => (plaintext, Ok(())),
         Err(error) => (Vec::new(), Err(error)),
@@ -45,51 +91,67 @@ fn slice(decryptor: &Decryptor, envelope: &[u8]) -> Outcome {
     Outcome { released: Released::AtOnce(released), result }
 }
 
-fn whole_file(decryptor: &Decryptor, envelope: &[u8]) -> Outcome {
+fn whole_file(decryptor: &Decryptor, stored: Stored<'_>) -> Outcome {
     let folder = tempfile::tempdir().unwrap();
-    let (from, to) = (folder.path().join("in"), folder.path().join("out"));
-    fs::write(&from, envelope).unwrap();
-    let result = now(file::decrypt_file(decryptor, &from, &to, false));
+    let [from, header, to] = ["in", "header", "out"].map(|name| folder.path().join(name));
+    fs::write(&from, stored.bytes).unwrap();
+    let result = match stored.header {
+        Some(bytes) => {
+            fs::write(&header, bytes).unwrap();
+            now(file::decrypt_file_detached(decryptor, &header, &from, &to, false))
+        }
+        None => now(file::decrypt_file(decryptor, &from, &to, false)),
+    };
+    let inputs = 1 + usize::from(stored.header.is_some());
     let left: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
-    assert_eq!(left.len(), if result.is_ok() { 2 } else { 1 }, "a file is left");
+    assert_eq!(left.len(), inputs + usize::from(result.is_ok()), "a file is left");
     Outcome {
         released: Released::AtOnce(fs::read(&to).unwrap_or_default()),
         result: result.map(drop),
     }
 }
 
-fn stream(decryptor: &Decryptor, envelope: &[u8]) -> Outcome {
+fn stream(decryptor: &Decryptor, stored: Stored<'_>) -> Outcome {
     let mut released = Vec::new();
-    let result = now(decryptor.reader(envelope))
-        .and_then(|mut reader| Ok(reader.read_to_end(&mut released)?));
+    let result = now(async {
+        if stored.header.is_none() {
+            let mut reader = decryptor.reader(stored.bytes).await?;
+            return Ok(reader.read_to_end(&mut released)?);
+        }
+        let (envelope, input) = stored.open(decryptor).await?;
+        Ok(envelope.reader(input)?.read_to_end(&mut released)?)
+    });
     Outcome { released: Released::Streaming(released), result: result.map(drop) }
 }
 
-fn tokio_stream(decryptor: &Decryptor, envelope: &[u8]) -> Outcome {
+fn tokio_stream(decryptor: &Decryptor, stored: Stored<'_>) -> Outcome {
     let mut released = Vec::new();
     let result = now(async {
-        let mut reader = decryptor.async_reader(envelope).await?;
+        if stored.header.is_none() {
+            let mut reader = decryptor.async_reader(stored.bytes).await?;
+            return Ok(reader.read_to_end(&mut released).await?);
+        }
+        let (envelope, _) = stored.open(decryptor).await?;
+        let mut reader = envelope.async_reader(stored.bytes).await?;
         Ok(reader.read_to_end(&mut released).await?)
     });
     Outcome { released: Released::Streaming(released), result: result.map(drop) }
 }
 
-fn seek(decryptor: &Decryptor, envelope: &[u8]) -> Outcome {
+fn seek(decryptor: &Decryptor, stored: Stored<'_>) -> Outcome {
     let mut released = Vec::new();
     let result = now(async {
-        let mut input = Cursor::new(envelope);
-        let opened = decryptor.open(read_header(&mut input)?).await?;
-        Ok(opened.seek_reader(input)?.read_to_end(&mut released)?)
+        let (envelope, input) = stored.open(decryptor).await?;
+        Ok(envelope.seek_reader(input)?.read_to_end(&mut released)?)
     });
     Outcome { released: Released::BySeeking(released), result: result.map(drop) }
 }
 
-fn seek_length_first(decryptor: &Decryptor, envelope: &[u8]) -> Outcome {
+fn seek_length_first(decryptor: &Decryptor, stored: Stored<'_>) -> Outcome {
     let mut released = Vec::new();
     let result = now(async {
-        let mut input = Cursor::new(envelope);
-        let opened = decryptor.open(read_header(&mut input)?).await?;
-        let mut reader = opened.seek_reader(input)?;
+        let (envelope, input) = stored.open(decryptor).await?;
+        let mut reader = envelope.seek_reader(input)?;
         let len = reader.seek(SeekFrom::End(0))?;
         reader.rewind()?;
         reader.read_to_end(&mut released)?;

@@ -116,7 +116,7 @@ fn a_wrong_context_is_refused_before_any_holder_is_called() {
     ] {
         let decryptor = target.people.having_both(expected);
         for (name, entry_point) in ENTRY_POINTS {
-            let outcome = entry_point(&decryptor, &target.envelope);
+            let outcome = entry_point(&decryptor, (&target.envelope).into());
             let refused = matches!(
                 outcome.result,
                 Err(DecryptError::Open(
@@ -231,7 +231,7 @@ impl Target {
 
     fn assert_opens(&self) {
         for (_, entry_point, decryptor) in self.ways() {
-            let outcome = entry_point(decryptor, &self.envelope);
+            let outcome = entry_point(decryptor, (&self.envelope).into());
             outcome.result.unwrap();
         }
     }
@@ -240,7 +240,7 @@ impl Target {
     fn assert_refused(&self, bytes: &[u8], what: &str) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
         for (name, entry_point, decryptor) in self.ways() {
-            let outcome = entry_point(decryptor, bytes);
+            let outcome = entry_point(decryptor, bytes.into());
             let error = outcome.result.as_ref().expect_err(what);
             assert!(says_where(error), "{what}, {name}: {error}");
             let fits = match &outcome.released {

@@ -25,7 +25,7 @@ fn every_length_at_a_segments_edge_comes_back_through_every_way() {
             for (way, encrypt) in WAYS_IN {
                 let envelope = encrypt(encryptor(&people, sealing), &plaintext);
                 for (way_out, entry_point) in ENTRY_POINTS {
-                    let outcome = entry_point(&decryptor(&people, opening), &envelope);
+                    let outcome = entry_point(&decryptor(&people, opening), (&envelope).into());
                     let back = plaintext_of(outcome);
                     assert!(back == plaintext, "{len} bytes, {way}, {way_out}");
                 }

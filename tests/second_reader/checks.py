@@ -207,10 +207,12 @@ def run_vector(path: Path, holders: Holders) -> str:
     lines = [line.partition(": ")[::2] for line in head.split("\n")]
     told = {"rule": "success", "min-generation": "0"} | dict(lines)
     context = dict(value.partition("=")[::2] for name, value in lines if name == "context")
-    source, released = io.BytesIO(bytes.fromhex(digits)), b""
-    outcome = "success"
+    source, payload, released = io.BytesIO(bytes.fromhex(digits)), None, b""
+    if "header" in told:
+        source, payload = io.BytesIO(bytes.fromhex(told["header"])), source
+    min_generation, outcome = int(told["min-generation"]), "success"
     try:
-        for plaintext in open_envelope(source, holders, context, int(told["min-generation"])):
+        for plaintext in open_envelope(source, holders, context, min_generation, payload):
             released += plaintext
     except Refused as refusal:
         outcome = refusal.rule
@@ -233,13 +235,14 @@ def words_for(rule: str) -> set[str]:
         "success": "success",
         "R1": "not-twinlock",
         "R2": "unsupported-version",
-        "R5": "truncated-header",
+        "R5": "truncated-header malformed-header",
         "R14": "unknown-field",
         "R15": "unsupported-suite",
         "R23": "refused-share wrong-share",
         "R24": "wrong-dek",
         "R25": "tampered-header",
         "R26": "wrong-context unexpected-context",
+        "R27": "payload-prefix truncated",
         "R28": "payload-header segment-length",
         "R29": "payload-header",
         "R30": "segment",

@@ -3,7 +3,7 @@
 
 use super::cbor::{Fields, Item};
 use super::text::Vector;
-use super::writer::{File, Payload, Side, URIS, keyslot, plaintext};
+use super::writer::{File, Payload, Side, URIS, bad_keyslots, keyslot, plaintext};
 
 /// The plaintext of a full segment of 4096 bytes.
 const FULL: usize = 4064;
@@ -22,6 +22,7 @@ pub(super) fn all() -> Vec<Vector> {
         floe(),
         segments(),
         ends(),
+        detached(),
     ]
     .concat()
 }
@@ -189,6 +190,9 @@ fn keys() -> Vec<Vector> {
         }),
         share("share_of_no_length_that_its_holder_makes", "R23", "refused-share", |share| {
             share.with(4, Item::Bytes(vec![7; 61]))
+        }),
+        body("fifth_matching_keyslot", "Reading 4", "refused-share", |file, _| {
+            file.body_with([bad_keyslots(file, 4), vec![ours(file)]].concat())
         }),
         share("check_altered", "R23", "wrong-share", |share| {
             share.with(6, Item::Bytes(vec![7; 32]))
@@ -450,6 +454,72 @@ fn content(name: &str, rule: &str, edit: impl Fn(&mut Vec<u8>)) -> Vector {
         edit(&mut content);
         file.body_with(vec![keyslot(1, content)])
     })
+}
+
+fn detached() -> Vec<Vector> {
+    const PREFIX: &str = "payload-prefix";
+    let prefix = |name: &str, at: usize, byte: u8| {
+        apart(name, "R27", PREFIX, |_, _, payload| payload[at] = byte)
+    };
+    let other = |file: &File| file.another();
+    vec![
+        prefix("payload_magic_altered", 7, b'l'),
+        prefix("payload_version_2", 8, 2),
+        prefix("payload_reserved_byte", 11, 1),
+        apart("payload_of_another_header", "R27", PREFIX, |file, _, payload| {
+            *payload = [other(file).payload_prefix(), other(file).payload(5).bytes()].concat();
+        }),
+        apart(
+            "payload_of_another_header_with_our_prefix",
+            "R29",
+            "payload-header",
+            |file, _, p| {
+                *p = [file.payload_prefix(), other(file).payload(5).bytes()].concat();
+            },
+        ),
+        apart("envelope_as_payload", "R27", PREFIX, |file, header, payload| {
+            *payload = [header.clone(), file.payload(5).bytes()].concat();
+        }),
+        apart("payload_without_its_prefix", "R27", PREFIX, |file, _, payload| {
+            *payload = file.payload(5).bytes();
+        }),
+        apart("payload_of_no_bytes", "R27", "truncated", |_, _, payload| payload.clear()),
+        apart("ends_in_the_payload_prefix", "R27", "truncated", |_, _, p| p.truncate(43)),
+        apart("ends_behind_the_payload_prefix", "R32", "truncated", |_, _, p| p.truncate(44)),
+        apart("payload_with_a_byte_behind", "R33", "trailing", |_, _, payload| payload.push(0))
+            .seeking("segment"),
+        apart("detached_header_with_a_byte_behind", "R5", MALFORMED, |_, header, _| header.push(0)),
+        apart("envelope_as_header", "R5", MALFORMED, |file, header, _| {
+            header.extend(file.payload(5).bytes());
+        }),
+        apart("detached_header_cut_short", "R5", "truncated-header", |_, header, _| {
+            header.truncate(header.len() - 1);
+        }),
+        apart("payload_as_header", "R1", "not-twinlock", |_, header, payload| {
+            header.clone_from(payload);
+        }),
+        payload_alone(),
+    ]
+}
+
+/// A good header kept apart, and a payload of 5 bytes, that `edit` takes apart.
+fn apart(
+    name: &str,
+    rule: &str,
+    expect: &str,
+    edit: impl Fn(&File, &mut Vec<u8>, &mut Vec<u8>),
+) -> Vector {
+    let file = File::named(name);
+    let mut header = file.header(&file.body().encode());
+    let mut payload = [file.payload_prefix(), file.payload(5).bytes()].concat();
+    edit(&file, &mut header, &mut payload);
+    Vector::failure(name, rule, expect, payload).with_header(header)
+}
+
+fn payload_alone() -> Vector {
+    let file = File::named("payload_without_its_header");
+    let payload = [file.payload_prefix(), file.payload(5).bytes()].concat();
+    whole("payload_without_its_header", "R1", "not-twinlock", payload)
 }
 
 /// A good header, and a payload of two full segments and one of 100 bytes that

@@ -2,13 +2,13 @@
 
 use super::cbor::{Fields, Item};
 use super::text::Vector;
-use super::writer::{File, Side, keyslot, plaintext};
+use super::writer::{File, Side, bad_keyslots, keyslot, plaintext};
 
 /// The plaintext of a full segment of 4096 bytes.
 const FULL: usize = 4064;
 
 pub(super) fn all() -> Vec<Vector> {
-    [lengths(), headers(), keyslots(), contexts()].concat()
+    [lengths(), headers(), keyslots(), contexts(), detached()].concat()
 }
 
 fn lengths() -> Vec<Vector> {
@@ -84,6 +84,9 @@ fn keyslots() -> Vec<Vector> {
             let bad = file.pair("bad").with(8, Item::Bytes(vec![0; 60]));
             file.body_with(vec![keyslot(1, bad.encode()), ours(file)])
         }),
+        of_body("fourth_matching_keyslot", |file| {
+            file.body_with([bad_keyslots(file, 3), vec![ours(file)]].concat())
+        }),
         of_body("sixteen_keyslots", |file| {
             let mut all = vec![keyslot(2, vec![]); 15];
             all.push(ours(file));
@@ -104,6 +107,16 @@ fn contexts() -> Vec<Vector> {
         of_context("context_beyond_ascii", &[("\u{e9}", "\u{1f511}"), ("e\u{301}", "\u{202e}")]),
         of_context("largest_context", &[("k", &long)]),
     ]
+}
+
+fn detached() -> Vec<Vector> {
+    let of_len = |name: &str, len| {
+        let file = File::named(name).with_context(Item::pairs(&[("object", "1")]));
+        let header = file.header(&file.body().encode());
+        let payload = [file.payload_prefix(), file.payload(len).bytes()].concat();
+        Vector::success(name, payload, len).with_header(header).expecting(&[("object", "1")])
+    };
+    vec![of_len("detached", 2 * FULL + 100), of_len("detached_empty", 0)]
 }
 
 // === Makers ===

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use sha2::{Digest as _, Sha384};
 
 use super::writer::plaintext;
+use crate::entry_points::Stored;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Vector {
@@ -21,6 +22,8 @@ pub(crate) struct Vector {
     pub(crate) min_generation: u64,
     /// How many bytes of plaintext a streaming reader releases at most.
     pub(crate) released_len: usize,
+    /// The header, if it is kept apart: `envelope` is then the payload.
+    pub(crate) header: Option<Vec<u8>>,
     pub(crate) envelope: Vec<u8>,
 }
 
@@ -34,6 +37,7 @@ impl Vector {
             context: Vec::new(),
             min_generation: 0,
             released_len: plaintext_len,
+            header: None,
             envelope,
         }
     }
@@ -60,6 +64,14 @@ impl Vector {
         Self { min_generation, ..self }
     }
 
+    pub(super) fn with_header(self, header: Vec<u8>) -> Self {
+        Self { header: Some(header), ..self }
+    }
+
+    pub(crate) fn stored(&self) -> Stored<'_> {
+        Stored { header: self.header.as_deref(), bytes: &self.envelope }
+    }
+
     pub(super) fn to_text(&self) -> String {
         let mut text = String::new();
         let mut line = |name: &str, value: &str| writeln!(text, "{name}: {value}").unwrap();
@@ -78,6 +90,9 @@ impl Vector {
         }
         line("released-len", &self.released_len.to_string());
         line("released-sha384", &hash(&plaintext(self.released_len)));
+        if let Some(header) = &self.header {
+            line("header", &hex::encode(header));
+        }
         text.push('\n');
         for bytes in self.envelope.chunks(32) {
             writeln!(text, "{}", hex::encode(bytes)).unwrap();
@@ -102,6 +117,7 @@ impl Vector {
             }
             "expect" => self.expect = value.to_owned(),
             "expect-seeking" => self.expect_seeking = Some(value.to_owned()),
+            "header" => self.header = Some(hex::decode(value).expect("hexadecimal")),
             "min-generation" => self.min_generation = value.parse().expect("a number"),
             "released-len" => self.released_len = value.parse().expect("a number"),
             "released-sha384" => {

@@ -9,6 +9,7 @@ pub(super) fn end_of<T>(result: &Result<T, DecryptError>) -> String {
     let end = match result {
         Ok(_) => "success",
         Err(DecryptError::Header(ReadHeaderError::Header(error))) => end_of_header(error),
+        Err(DecryptError::Header(ReadHeaderError::Trailing { .. })) => "malformed-header",
         Err(DecryptError::Open(error)) => end_of_open(error),
         Err(DecryptError::Payload(error)) => end_of_payload(*error),
         Err(error) => return error.to_string(),
@@ -19,7 +20,7 @@ pub(super) fn end_of<T>(result: &Result<T, DecryptError>) -> String {
 fn end_of_header(error: &HeaderError) -> &'static str {
     match error {
         HeaderError::Malformed { .. } => "malformed-header",
-        HeaderError::NotTwinlock => "not-twinlock",
+        HeaderError::DetachedPayload | HeaderError::NotTwinlock => "not-twinlock",
         HeaderError::Truncated { .. } => "truncated-header",
         HeaderError::UnknownField { .. } => "unknown-field",
         HeaderError::UnsupportedPayloadSuite(_) => "unsupported-suite",
@@ -49,6 +50,7 @@ fn end_of_open(error: &OpenError) -> &'static str {
 fn end_of_payload(error: PayloadError) -> &'static str {
     match error {
         PayloadError::Header { .. } => "payload-header",
+        PayloadError::OtherEnvelope { .. } | PayloadError::Prefix(_) => "payload-prefix",
         PayloadError::Segment { .. } => "segment",
         PayloadError::SegmentLen(_) => "segment-length",
         PayloadError::Trailing { .. } => "trailing",

@@ -59,6 +59,11 @@ impl File {
             .with_segment_len(4096)
     }
 
+    /// Another file than this.
+    pub(super) fn another(&self) -> Self {
+        Self { name: format!("not {}", self.name), ..self.clone() }
+    }
+
     pub(super) fn with_context(self, context: Item) -> Self {
         Self { context, ..self }
     }
@@ -189,6 +194,17 @@ impl File {
     }
 }
 
+/// Keyslots of our holders whose wrapped shares nobody unwraps.
+pub(super) fn bad_keyslots(file: &File, count: usize) -> Vec<Item> {
+    let bad = |number: usize| {
+        let name = format!("bad {number}");
+        let share = file.share(Side::Provider, &name).with(4, Item::Bytes(vec![0; 60]));
+        let customer = file.share(Side::Customer, &name);
+        keyslot(1, file.pair_of(&name, share, customer).encode())
+    };
+    (0..count).map(bad).collect()
+}
+
 pub(super) fn keyslot(kind: u64, content: Vec<u8>) -> Item {
     Item::Array(vec![Item::Uint(kind), Item::Bytes(content)])
 }
@@ -229,6 +245,13 @@ impl File {
 }
 
 // === The payload ===
+
+impl File {
+    /// What comes first in a payload whose header is kept apart.
+    pub(super) fn payload_prefix(&self) -> Vec<u8> {
+        [b"TWINPAYL\x01\0\0\0", &self.envelope_id()[..]].concat()
+    }
+}
 
 /// FLOE's header and the segments, to be taken apart.
 #[derive(Clone)]

@@ -4,7 +4,7 @@ use crate::limits::DETACHED_PREFIX_LEN;
 use crate::prefix::VERSION;
 use crate::{DetachedPrefixError, EnvelopeId};
 
-const MAGIC: &[u8; 8] = b"TWINPAYL";
+pub(crate) const MAGIC: &[u8; 8] = b"TWINPAYL";
 
 /// Says which envelope a detached payload belongs to (format.md, "Detached headers").
 ///

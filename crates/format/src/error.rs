@@ -11,6 +11,11 @@ use crate::text::escape_untrusted;
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum HeaderError {
+    /// The first bytes are those of a payload whose header is kept apart
+    /// (format.md#R1).
+    #[error("this is a payload whose header is kept apart: it opens only with that header")]
+    DetachedPayload,
+
     /// The first bytes are not the magic (format.md#R1).
     #[error("not a Twinlock file")]
     NotTwinlock,
@@ -58,19 +63,19 @@ impl HeaderError {
 }
 
 /// The first bytes of a detached payload are at fault.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum DetachedPrefixError {
     /// The first bytes are not the magic.
-    #[error("not a detached Twinlock payload")]
+    #[error("not a payload whose header is kept apart")]
     NotDetachedPayload,
 
     /// A version this reader does not know.
-    #[error("detached payload version {0} is not supported, only version 1 is")]
+    #[error("payload version {0} is not supported, only version 1 is")]
     UnsupportedVersion(u8),
 
     /// Fewer bytes than a prefix has.
-    #[error("the detached payload is cut short: {have} bytes of {need}")]
+    #[error("the payload is cut short: its first {need} bytes are {have}")]
     Truncated {
         /// Bytes there are.
         have: usize,
@@ -79,7 +84,7 @@ pub enum DetachedPrefixError {
     },
 
     /// A reserved byte is not zero.
-    #[error("byte {offset} of the detached payload: expected {expected}")]
+    #[error("byte {offset} of the payload: expected {expected}")]
     Malformed {
         /// Where the offending byte stands.
         offset: usize,

@@ -1,6 +1,7 @@
 //! A header's first bytes (format.md, "Header").
 
 use crate::HeaderError;
+use crate::detached;
 use crate::limits::{HEADER_TAG_LEN, MAX_BODY_LEN, PREFIX_LEN};
 
 pub(crate) const VERSION: u8 = 1;
@@ -23,6 +24,9 @@ impl Prefix {
     /// even when there are fewer than 16.
     pub fn parse(bytes: &[u8]) -> Result<Self, HeaderError> {
         let magic_len = bytes.len().min(MAGIC.len());
+        if bytes.starts_with(detached::MAGIC) {
+            return Err(HeaderError::DetachedPayload);
+        }
         if bytes[..magic_len] != MAGIC[..magic_len] {
             return Err(HeaderError::NotTwinlock);
         }

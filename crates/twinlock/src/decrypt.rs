@@ -6,8 +6,8 @@ use std::sync::Arc;
 use twinlock_floe::{Backend, Header as FloeHeader, OpenKey};
 use twinlock_format::limits::PAYLOAD_AAD_LEN;
 use twinlock_format::{
-    EncryptionContext, Generation, Header, PairId, PairKeyslot, Prefix, UnverifiedHeader,
-    VerifiedHeader, limits, schedule,
+    DetachedPrefix, DetachedPrefixError, EncryptionContext, EnvelopeId, Generation, Header, PairId,
+    PairKeyslot, Prefix, UnverifiedHeader, VerifiedHeader, limits, schedule,
 };
 use twinlock_keys::{CustomerKey, KeyHolder, KeyUri, ProviderKey, Secret};
 
@@ -310,6 +310,7 @@ impl OpenHeader {
                 facts.context(),
             ),
             header: self.header.clone(),
+            detached: false,
             backend,
             meter: self.meter.clone(),
         }
@@ -348,6 +349,21 @@ pub fn read_header(input: &mut impl Read) -> Result<UnverifiedHeader, ReadHeader
     Ok(UnverifiedHeader::parse(bytes)?)
 }
 
+/// Reads a header that is kept apart from its payload: it is all of `input`.
+/// What it says is unverified.
+///
+/// # Errors
+/// As [`read_header`], and when something follows (format.md#R5).
+pub fn read_detached_header(input: &mut impl Read) -> Result<UnverifiedHeader, ReadHeaderError> {
+    let header = read_header(input)?;
+    let mut behind = Vec::new();
+    read_up_to(input, 1, &mut behind)?;
+    match behind.is_empty() {
+        true => Ok(header),
+        false => Err(ReadHeaderError::Trailing { offset: header.as_bytes().len() }),
+    }
+}
+
 /// As [`read_header`], for `tokio::io`.
 ///
 /// # Errors
@@ -383,11 +399,19 @@ pub struct Envelope {
     header: VerifiedHeader,
     payload_key: Secret<32>,
     payload_aad: [u8; PAYLOAD_AAD_LEN],
+    detached: bool,
     backend: Backend,
     meter: Meter,
 }
 
 impl Envelope {
+    /// The same envelope, whose header was kept apart: what its readers get is
+    /// the payload alone, from its prefix on, and has to be that of this header.
+    #[must_use]
+    pub fn detached(self) -> Self {
+        Self { detached: true, ..self }
+    }
+
     /// The header, which is authentic.
     #[must_use]
     pub fn header(&self) -> &Header {
@@ -395,7 +419,8 @@ impl Envelope {
     }
 
     /// Reads the plaintext from start to end. `input` stands right behind the
-    /// header, where [`read_header`] leaves it.
+    /// header, where [`read_header`] leaves it; if the header is kept apart, at
+    /// the start of the payload.
     ///
     /// # Errors
     /// When the payload's own header cannot be read or is not authentic.
@@ -404,12 +429,13 @@ impl Envelope {
         Ok(DecryptReader::new(input, &key, self.first_segment(), self.meter.clone()))
     }
 
-    /// Reads any part of the plaintext. The envelope is all of `input`.
+    /// Reads any part of the plaintext. The envelope, or the payload whose header
+    /// is kept apart, is all of `input`.
     ///
     /// # Errors
     /// When the payload's own header cannot be read or is not authentic.
     pub fn seek_reader<R: Read + Seek>(&self, mut input: R) -> io::Result<SeekReader<R>> {
-        input.seek(SeekFrom::Start(self.header_len()))?;
+        input.seek(SeekFrom::Start(if self.detached { 0 } else { self.payload_start() }))?;
         let key = self.payload_key(&mut input)?;
         SeekReader::new(input, &key, self.first_segment(), self.meter.clone())
     }
@@ -423,6 +449,11 @@ impl Envelope {
         &self,
         mut input: R,
     ) -> io::Result<crate::AsyncDecryptReader<R>> {
+        if self.detached {
+            let mut prefix = Vec::with_capacity(limits::DETACHED_PREFIX_LEN);
+            read_up_to_async(&mut input, limits::DETACHED_PREFIX_LEN, &mut prefix).await?;
+            check_payload_prefix(&prefix, self.header().envelope_id())?;
+        }
         let mut floe_header = Vec::with_capacity(FloeHeader::LEN);
         read_up_to_async(&mut input, FloeHeader::LEN, &mut floe_header).await?;
         let key = self.open_key(&floe_header)?;
@@ -431,24 +462,54 @@ impl Envelope {
     }
 
     fn payload_key(&self, input: &mut impl Read) -> io::Result<OpenKey> {
+        if self.detached {
+            read_payload_prefix(input, self.header().envelope_id())?;
+        }
         let mut floe_header = Vec::with_capacity(FloeHeader::LEN);
         read_up_to(input, FloeHeader::LEN, &mut floe_header)?;
         Ok(self.open_key(&floe_header)?)
     }
 
     fn open_key(&self, floe_header: &[u8]) -> Result<OpenKey, PayloadError> {
-        let end = self.header_len() + floe_header.len() as u64;
+        let end = self.payload_start() + floe_header.len() as u64;
         let floe_header =
             floe_header.try_into().map_err(|_| PayloadError::Truncated { offset: end })?;
         let key = self.payload_key.expose();
-        open_floe(key, &self.payload_aad, floe_header, self.backend, self.header_len())
+        open_floe(key, &self.payload_aad, floe_header, self.backend, self.payload_start())
     }
 
     fn first_segment(&self) -> u64 {
-        self.header_len() + FloeHeader::LEN as u64
+        self.payload_start() + FloeHeader::LEN as u64
     }
 
-    fn header_len(&self) -> u64 {
-        self.header.as_bytes().len() as u64
+    /// Where in the input FLOE's header stands.
+    fn payload_start(&self) -> u64 {
+        match self.detached {
+            true => limits::DETACHED_PREFIX_LEN as u64,
+            false => self.header.as_bytes().len() as u64,
+        }
+    }
+}
+
+/// Reads the first bytes of a payload that is kept apart, and makes sure that
+/// it is that of `envelope`.
+pub(crate) fn read_payload_prefix(input: &mut impl Read, envelope: EnvelopeId) -> io::Result<()> {
+    let mut prefix = Vec::with_capacity(limits::DETACHED_PREFIX_LEN);
+    read_up_to(input, limits::DETACHED_PREFIX_LEN, &mut prefix)?;
+    Ok(check_payload_prefix(&prefix, envelope)?)
+}
+
+/// Of format.md#R27.
+fn check_payload_prefix(prefix: &[u8], expected: EnvelopeId) -> Result<(), PayloadError> {
+    let actual = match DetachedPrefix::parse(prefix) {
+        Ok(prefix) => prefix.envelope_id,
+        Err(DetachedPrefixError::Truncated { have, .. }) => {
+            return Err(PayloadError::Truncated { offset: have as u64 });
+        }
+        Err(error) => return Err(PayloadError::Prefix(error)),
+    };
+    match actual == expected {
+        true => Ok(()),
+        false => Err(PayloadError::OtherEnvelope { actual, expected }),
     }
 }

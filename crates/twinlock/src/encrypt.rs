@@ -4,10 +4,12 @@ use std::io::{self, Read, Write};
 
 use futures_util::future::try_join_all;
 use twinlock_floe::{Backend, BackendError, Header as FloeHeader, SealKey, SegmentLen};
-use twinlock_format::limits::{MAX_KEYSLOTS, MAX_SEGMENT_LEN, MIN_SEGMENT_LEN, PAYLOAD_AAD_LEN};
+use twinlock_format::limits::{
+    DETACHED_PREFIX_LEN, MAX_KEYSLOTS, MAX_SEGMENT_LEN, MIN_SEGMENT_LEN, PAYLOAD_AAD_LEN,
+};
 use twinlock_format::{
-    EncryptionContext, EnvelopeId, Header, HeaderTooLarge, InvalidHeader, InvalidShareSlot,
-    Keyslot, Padding, schedule,
+    DetachedPrefix, EncryptionContext, EnvelopeId, Header, HeaderTooLarge, InvalidHeader,
+    InvalidShareSlot, Keyslot, Padding, schedule,
 };
 use twinlock_keys::{
     CustomerKey, HolderError, KeyUri, ProviderKey, RandomnessError, Scheme, Secret, Side,
@@ -28,6 +30,7 @@ pub const DEFAULT_SEGMENT_LEN: u32 = 256 << 10;
 /// Every way to use it consumes it, because a header is for one payload.
 pub struct Encryptor {
     header: Vec<u8>,
+    detached: bool,
     envelope_id: EnvelopeId,
     payload_key: Secret<32>,
     payload_aad: [u8; PAYLOAD_AAD_LEN],
@@ -54,12 +57,55 @@ impl Encryptor {
         self.envelope_id
     }
 
-    /// How many bytes the envelope of a plaintext of `plaintext_len` bytes has.
+    /// The header alone, for whoever keeps it apart.
+    #[must_use]
+    pub fn header(&self) -> &[u8] {
+        &self.header
+    }
+
+    /// The same encryptor, which writes the payload alone and leaves the header
+    /// to the caller. [`Envelope::detached`](crate::Envelope::detached) reads it.
+    ///
+    /// Store the header before the payload is counted on: without it, nobody
+    /// opens the payload.
+    ///
+    /// ```
+    /// # futures_util::FutureExt::now_or_never(async {
+    /// # use twinlock::{CustomerKey, EncryptionContext, FileKek, KeyUri, ProviderKey};
+    /// use twinlock::{Decryptor, Encryptor, read_detached_header};
+    /// # let folder = tempfile::tempdir()?;
+    /// # let kek = |name| KeyUri::parse(&format!("file://{}/{name}", folder.path().display()));
+    /// # let (ours, theirs) = (kek("provider.kek")?, kek("customer.kek")?);
+    /// # FileKek::create(&ours)?;
+    /// # FileKek::create(&theirs)?;
+    /// # let provider = ProviderKey::new(FileKek::open(&ours)?)?;
+    /// # let customer = CustomerKey::new(FileKek::open(&theirs)?)?;
+    /// # let decryptor = Decryptor::expecting(EncryptionContext::new())
+    /// #     .provider(provider.clone()).customer(customer.clone());
+    ///
+    /// let encryptor = Encryptor::builder(provider, customer).prepare().await?.detached();
+    /// let header = encryptor.header().to_vec();
+    /// let payload = encryptor.encrypt_slice(b"attack at dawn")?;
+    ///
+    /// let header = read_detached_header(&mut header.as_slice())?;
+    /// let envelope = decryptor.open(header).await?.detached();
+    /// let plaintext = std::io::read_to_string(envelope.reader(payload.as_slice())?)?;
+    /// assert_eq!(plaintext, "attack at dawn");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap().unwrap();
+    /// ```
+    #[must_use]
+    pub fn detached(self) -> Self {
+        Self { detached: true, ..self }
+    }
+
+    /// How many bytes the envelope of a plaintext of `plaintext_len` bytes has;
+    /// if the header is kept apart, the payload.
     /// `None` when it is too long for one envelope.
     #[must_use]
     pub fn envelope_len(&self, plaintext_len: u64) -> Option<u64> {
         let layout = twinlock_floe::Layout::of_plaintext(self.segment_len, plaintext_len).ok()?;
-        layout.ciphertext_len().checked_add((self.header.len() + FloeHeader::LEN) as u64)
+        layout.ciphertext_len().checked_add((self.start_len() + FloeHeader::LEN) as u64)
     }
 
     /// Encrypts a slice into an envelope.
@@ -126,9 +172,20 @@ impl Encryptor {
             self.segment_len,
             self.backend,
         );
-        let mut start = self.header;
+        let mut start = match self.detached {
+            true => DetachedPrefix { envelope_id: self.envelope_id }.encode().to_vec(),
+            false => self.header,
+        };
         start.extend(floe_header);
         Ok((key, start))
+    }
+
+    /// How long is what stands before FLOE's header.
+    fn start_len(&self) -> usize {
+        match self.detached {
+            true => DETACHED_PREFIX_LEN,
+            false => self.header.len(),
+        }
     }
 }
 
@@ -265,6 +322,7 @@ impl Recipe {
             schedule::payload_aad(header.payload_suite(), &envelope_id, header.context());
         Ok(Encryptor {
             header: header.encode(Padding::Standard)?.sign(&header_key),
+            detached: false,
             envelope_id,
             payload_key: Secret::copy_of(&schedule::payload_key(dek.expose(), &envelope_id)),
             payload_aad,

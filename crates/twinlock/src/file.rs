@@ -10,11 +10,16 @@ use tempfile::NamedTempFile;
 
 use crate::{DecryptError, Decryptor, Encryptor};
 
+mod detached;
 mod headers;
 mod rewrap;
 
+pub use detached::{commit_detached, decrypt_file_detached, encrypt_file_detached};
 pub use headers::Headers;
-pub use rewrap::{FileRewrap, RewrapFileError, preview_rewrap_file, rewrap_file};
+pub use rewrap::{
+    FileRewrap, RewrapFileError, preview_rewrap_file, preview_rewrap_header_file, rewrap_file,
+    rewrap_header_file,
+};
 
 /// A new file that appears at its place whole or not at all.
 ///

@@ -229,7 +229,7 @@ pub use cache::UnwrapCache;
 pub use decrypt::read_header_async;
 pub use decrypt::{
     DecryptError, Decryptor, Envelope, FailedAttempt, OpenError, OpenErrorKind, ReadHeaderError,
-    read_header,
+    read_detached_header, read_header,
 };
 pub use encrypt::{DEFAULT_SEGMENT_LEN, Encryptor, EncryptorBuilder, PrepareError};
 pub use inspect::{Inspection, PayloadFacts, PayloadSizes, inspect};
@@ -246,8 +246,8 @@ pub use shares::{KeyslotFailure, ShareFailure};
 // The vocabulary of the crates below, so that callers need only this one.
 pub use twinlock_floe::{Backend, BackendError};
 pub use twinlock_format::{
-    ContextError, EncryptionContext, EnvelopeId, Header, HeaderError, HeaderTooLarge,
-    InvalidHeader, InvalidShareSlot, Keyslot, UnverifiedHeader, escape_untrusted,
+    ContextError, DetachedPrefixError, EncryptionContext, EnvelopeId, Header, HeaderError,
+    HeaderTooLarge, InvalidHeader, InvalidShareSlot, Keyslot, UnverifiedHeader, escape_untrusted,
 };
 pub use twinlock_keys::{
     BoxFuture, CreateFileKekError, CustomerKey, FileKek, HolderAnswer, HolderError,

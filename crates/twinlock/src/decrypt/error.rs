@@ -19,6 +19,15 @@ pub enum ReadHeaderError {
     /// Reading failed.
     #[error(transparent)]
     Io(#[from] io::Error),
+    /// A header that is kept apart goes on behind its end.
+    #[error(
+        "the header ends at byte {offset}, but more bytes follow: it is a whole envelope, or not \
+         what was written"
+    )]
+    Trailing {
+        /// The first byte that should not be there.
+        offset: usize,
+    },
 }
 
 /// Why an envelope did not open.

@@ -16,7 +16,7 @@ use super::{OutputFile, check_free_space, folder_of, sync_folder};
 use crate::decrypt::OpenHeader;
 use crate::{
     DecryptError, Decryptor, KeyslotChange, OpenError, PayloadError, ReadHeaderError, RewrapError,
-    RewrapPlan, RewrappedHeader,
+    RewrapPlan, RewrappedHeader, read_detached_header,
 };
 
 /// What became of a file's header.
@@ -81,7 +81,52 @@ pub async fn preview_rewrap_file(
     Ok(FileRewrap { changes, ..FileRewrap::unchanged(&found) })
 }
 
+/// As [`rewrap_file`], for a header that is kept apart in the file `path`. Its
+/// payload is not needed. A new header takes the place of the old one as a
+/// whole.
+///
+/// # Errors
+/// As [`rewrap_file`], and when the file is more than a header.
+pub async fn rewrap_header_file(
+    decryptor: &Decryptor,
+    path: &Path,
+    plan: &RewrapPlan,
+) -> Result<FileRewrap, RewrapFileError> {
+    let target = Target::lock(path)?;
+    let found = target.open_detached(decryptor).await?;
+    match decryptor.rewrap_open(&found.open, plan).await? {
+        None => Ok(FileRewrap::unchanged(&found)),
+        Some(new) => {
+            target.rewrite(found.open.header.as_bytes().len(), new.as_bytes())?;
+            Ok(FileRewrap::new(&found, &new))
+        }
+    }
+}
+
+/// What [`rewrap_header_file`] would do.
+///
+/// # Errors
+/// As [`preview_rewrap_file`], and when the file is more than a header.
+pub async fn preview_rewrap_header_file(
+    decryptor: &Decryptor,
+    path: &Path,
+    plan: &RewrapPlan,
+) -> Result<FileRewrap, RewrapFileError> {
+    let found = Target::read(path)?.open_detached(decryptor).await?;
+    let changes = decryptor.preview_rewrap(&found.open, plan).await?;
+    Ok(FileRewrap { changes, ..FileRewrap::unchanged(&found) })
+}
+
 impl FileRewrap {
+    fn new(old: &Found, new: &RewrappedHeader) -> Self {
+        Self {
+            header: new.header().clone(),
+            changes: new.changes().to_vec(),
+            repaired: old.repair,
+            rewritten: false,
+        }
+    }
+
     fn unchanged(found: &Found) -> Self {
         Self {
             header: found.open.header.header().clone(),
@@ -159,6 +204,13 @@ impl Target {
         Ok(found)
     }
 
+    /// Opens the header that is all of the file. Its tag says enough: there is
+    /// no journal that could have chosen the DEK.
+    async fn open_detached(&self, decryptor: &Decryptor) -> Result<Found, RewrapFileError> {
+        let header = read_detached_header(&mut &self.file)?;
+        Ok(Found { open: decryptor.open_header(header).await?, repair: false })
+    }
+
     fn replace(&self, old: &Found, new: &RewrappedHeader) -> Result<FileRewrap, RewrapFileError> {
         let in_place = journal_path(&self.path).filter(|_| new.fits());
         match &in_place {
@@ -169,12 +221,7 @@ impl Target {
             }
             None => self.rewrite(old.open.header.as_bytes().len(), new.as_bytes())?,
         }
-        Ok(FileRewrap {
-            header: new.header().clone(),
-            changes: new.changes().to_vec(),
-            repaired: old.repair,
-            rewritten: in_place.is_none(),
-        })
+        Ok(FileRewrap { rewritten: in_place.is_none(), ..FileRewrap::new(old, new) })
     }
 
     /// From when this is done the new header is the file's.
@@ -295,8 +342,8 @@ pub enum RewrapFileError {
     /// The file has to be written anew, and other names (hard links) would keep
     /// the old one.
     #[error(
-        "the new header does not fit in the old one's place, and the file cannot be written anew: \
-         it has {names} names (hard links), and the others would keep the old header"
+        "the file would have to be written anew, and it has {names} names (hard links): the others \
+         would keep the old one"
     )]
     OtherNames {
         /// How many it has.
@@ -308,6 +355,12 @@ pub enum RewrapFileError {
     /// There is no new header.
     #[error(transparent)]
     Rewrap(#[from] RewrapError),
+    /// What should be a header alone goes on behind its end.
+    #[error("{}", ReadHeaderError::Trailing { offset: *.offset })]
+    Trailing {
+        /// The first byte that should not be there.
+        offset: usize,
+    },
 }
 
 impl From<ReadHeaderError> for RewrapFileError {
@@ -315,6 +368,7 @@ impl From<ReadHeaderError> for RewrapFileError {
         match error {
             ReadHeaderError::Header(error) => Self::Header(error),
             ReadHeaderError::Io(error) => Self::Io(error),
+            ReadHeaderError::Trailing { offset } => Self::Trailing { offset },
         }
     }
 }

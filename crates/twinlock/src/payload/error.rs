@@ -3,6 +3,7 @@
 use std::io;
 
 use twinlock_floe::SegmentError;
+use twinlock_format::{DetachedPrefixError, EnvelopeId};
 
 /// The payload is not what was encrypted. Offsets count bytes from the start
 /// of the file.
@@ -19,6 +20,18 @@ pub enum PayloadError {
         /// Where it stands.
         offset: u64,
     },
+    /// A payload that is kept apart belongs to another header.
+    #[error("the payload is that of another header: it is of envelope {actual}, not {expected}")]
+    OtherEnvelope {
+        /// The envelope id in the payload's prefix, unverified.
+        actual: EnvelopeId,
+        /// The header's.
+        expected: EnvelopeId,
+    },
+    /// The header was kept apart, and what should be its payload does not begin
+    /// as one.
+    #[error(transparent)]
+    Prefix(DetachedPrefixError),
     /// A segment is not authentic: altered, moved, repeated, or of another
     /// file.
     #[error("segment {segment}, at byte {offset}, is not authentic: the file was tampered with")]

@@ -8,7 +8,7 @@ use twinlock_format::{EncryptionContext, EnvelopeId, Keyslot, Padding};
 use twinlock_keys::{CustomerKey, FileKek, KeyUri, ProviderKey, Secret};
 
 use super::*;
-use crate::file::decrypt_file;
+use crate::file::{decrypt_file, decrypt_file_detached};
 use crate::shares::NewPair;
 use crate::{Encryptor, KeySelector, read_header};
 
@@ -99,6 +99,24 @@ impl Rig {
         opened
     }
 
+    /// Leaves the header alone where the envelope was, and returns the payload,
+    /// which goes elsewhere.
+    fn take_header_apart(&self) -> Vec<u8> {
+        let builder = Encryptor::builder(self.provider("p"), self.customer("old"));
+        let encryptor = now(builder.prepare()).unwrap().detached();
+        fs::write(&self.path, encryptor.header()).unwrap();
+        let payload = encryptor.encrypt_slice(PLAINTEXT).unwrap();
+        fs::write(self.folder.join("payload"), &payload).unwrap();
+        payload
+    }
+
+    fn header_opens_with(&self, customer: &str) -> bool {
+        let (payload, output) = (self.folder.join("payload"), self.folder.join("output"));
+        let decryptor = self.decryptor(&[customer]);
+        now(decrypt_file_detached(&decryptor, &self.path, &payload, &output, true))
+            .is_ok_and(|_| fs::read(&output).unwrap() == PLAINTEXT)
+    }
+
     fn journal(&self) -> PathBuf {
         journal_path(&self.path).unwrap()
     }
@@ -136,11 +154,12 @@ fn uri(folder: &Path, name: &str) -> KeyUri {
 fn the_child_rewraps() {
     let Some(folder) = std::env::var_os(FOLDER) else { return };
     let rig = Rig::at(folder.into());
-    let plan = match std::env::var("TWINLOCK_TEST_PLAN").unwrap().as_str() {
-        "rotation" => rig.rotation(),
-        _ => rig.growth(),
-    };
-    rig.rewrap(&["old"], &plan).unwrap();
+    match std::env::var("TWINLOCK_TEST_PLAN").unwrap().as_str() {
+        "rotation" => rig.rewrap(&["old"], &rig.rotation()),
+        "growth" => rig.rewrap(&["old"], &rig.growth()),
+        _ => now(rewrap_header_file(&rig.decryptor(&["old"]), &rig.path, &rig.rotation())),
+    }
+    .unwrap();
 }
 
 #[test]
@@ -174,6 +193,38 @@ fn killed_at_any_step_of_writing_anew_the_file_opens() {
         assert_eq!(rig.opens_with("new"), step == Step::CopyIsThere, "{step:?}");
         assert!(!rig.journal().exists(), "{step:?}");
     }
+}
+
+#[test]
+fn killed_at_any_step_a_header_that_is_kept_apart_is_the_old_one_or_the_new_one() {
+    for step in [Step::CopyGrows, Step::CopyIsThere] {
+        let rig = Rig::new();
+        let payload = rig.take_header_apart();
+        assert_eq!(rig.killed_at(step, "header").signal(), Some(9), "{step:?}");
+        let is_new = step == Step::CopyIsThere;
+        assert_eq!(rig.header_opens_with("old"), !is_new, "{step:?}");
+        assert_eq!(rig.header_opens_with("new"), is_new, "{step:?}");
+        assert!(!rig.journal().exists(), "{step:?}");
+        assert_eq!(fs::read(rig.folder.join("payload")).unwrap(), payload, "{step:?}");
+    }
+}
+
+#[test]
+fn a_header_that_is_kept_apart_is_replaced_and_its_journal_is_nobody_s() {
+    let rig = Rig::new();
+    rig.take_header_apart();
+    let old = rig.header();
+    fs::write(rig.journal(), &old).unwrap();
+    let decryptor = rig.decryptor(&["old"]);
+    let seen = now(preview_rewrap_header_file(&decryptor, &rig.path, &rig.rotation())).unwrap();
+    assert_eq!((seen.changes.len(), rig.header()), (1, old));
+    let done = now(rewrap_header_file(&decryptor, &rig.path, &rig.rotation())).unwrap();
+    assert_eq!((done.changes, done.header.generation().0), (seen.changes, 1));
+    assert!(rig.header_opens_with("new") && !rig.header_opens_with("old"));
+    // A whole envelope is no header.
+    let whole = Rig::new();
+    let error = now(rewrap_header_file(&whole.decryptor(&["old"]), &whole.path, &whole.rotation()));
+    assert!(matches!(error, Err(RewrapFileError::Trailing { .. })));
 }
 
 #[test]
