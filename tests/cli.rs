@@ -1,6 +1,7 @@
 //! The program `twinlock` from end to end.
 
 mod config;
+mod detached;
 mod files;
 #[cfg(feature = "gcp-kms")]
 mod gcp_kms;

@@ -136,6 +136,20 @@ pub(crate) struct EncryptArgs {
     )]
     pub(crate) batch_files: NonZeroU64,
 
+    /// Keep the header apart, in a file of its own
+    ///
+    /// The output is then the payload alone, and neither opens without the
+    /// other. A later rewrap needs the header only, wherever the payload is.
+    #[arg(long, conflicts_with = "recursive")]
+    pub(crate) detach: bool,
+
+    /// The new file for the header; the output's name with .header without it
+    ///
+    /// One that exists is never replaced, --force or not: it may be the only
+    /// way into another payload.
+    #[arg(long, value_name = "FILE", requires = "detach")]
+    pub(crate) header: Option<PathBuf>,
+
     /// Bind the file to this pair; repeatable
     ///
     /// The encryption context stands readable in the file and in the holders'
@@ -189,6 +203,10 @@ pub(crate) struct DecryptArgs {
     #[arg(long, value_name = "A..B")]
     pub(crate) range: Option<ByteRange>,
 
+    /// The header, if it was kept apart from the payload, which FILE then is
+    #[arg(long, value_name = "FILE", conflicts_with = "recursive")]
+    pub(crate) header: Option<PathBuf>,
+
     #[command(flatten)]
     pub(crate) expected: ExpectedArgs,
 
@@ -236,8 +254,12 @@ pub(crate) struct ExpectedArgs {
 #[command(after_long_help = INSPECT_EXAMPLES)]
 pub(crate) struct InspectArgs {
     /// The file to inspect, or - for stdin
-    #[arg(value_name = "FILE")]
-    pub(crate) input: PathBuf,
+    #[arg(value_name = "FILE", required_unless_present = "header")]
+    pub(crate) input: Option<PathBuf>,
+
+    /// The header, if it was kept apart; FILE is then the payload, if it is here
+    #[arg(long, value_name = "FILE")]
+    pub(crate) header: Option<PathBuf>,
 }
 
 /// Verify every tag of a file, and write nothing
@@ -249,6 +271,10 @@ pub(crate) struct VerifyArgs {
     /// The file to verify, or - for stdin
     #[arg(value_name = "FILE")]
     pub(crate) input: PathBuf,
+
+    /// The header, if it was kept apart from the payload, which FILE then is
+    #[arg(long, value_name = "FILE")]
+    pub(crate) header: Option<PathBuf>,
 
     #[command(flatten)]
     pub(crate) expected: ExpectedArgs,
@@ -263,15 +289,19 @@ pub(crate) struct VerifyArgs {
 /// own and the other's, and every KEK that can be computed from what was
 /// obtained is tried on the wrapped DEK. With --json it prints the evidence,
 /// with the holders' own answers (request ids, CKR codes), as a document to be
-/// filed. It reads the header alone, and tries one keyslot.
+/// filed. It reads the header alone.
 ///
 /// Exits with 1 when any outcome is not the expected one.
 #[derive(Debug, ClapArgs)]
 #[command(after_long_help = PROVE_EXAMPLES)]
 pub(crate) struct ProveArgs {
     /// The file to try, or - for stdin
-    #[arg(value_name = "FILE")]
-    pub(crate) input: PathBuf,
+    #[arg(value_name = "FILE", required_unless_present = "header")]
+    pub(crate) input: Option<PathBuf>,
+
+    /// The header, if it was kept apart; FILE is then the payload, if it is here
+    #[arg(long, value_name = "FILE")]
+    pub(crate) header: Option<PathBuf>,
 
     #[command(flatten)]
     pub(crate) keys: KeyArgs,
@@ -292,8 +322,15 @@ pub(crate) struct ProveArgs {
 #[command(after_long_help = REWRAP_EXAMPLES)]
 pub(crate) struct RewrapArgs {
     /// The file to change
-    #[arg(value_name = "FILE")]
-    pub(crate) input: PathBuf,
+    #[arg(value_name = "FILE", required_unless_present = "header")]
+    pub(crate) input: Option<PathBuf>,
+
+    /// The header, if it was kept apart: it alone changes
+    ///
+    /// FILE is then the payload, and only looked at to see that it belongs to
+    /// the header; it may be elsewhere.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) header: Option<PathBuf>,
 
     /// Give new shares to the keyslots that name this key
     ///

@@ -193,13 +193,19 @@ impl From<PayloadError> for Failure {
     fn from(error: PayloadError) -> Self {
         let kind = match error {
             PayloadError::Truncated { .. } => Kind::Truncated,
-            PayloadError::SegmentLen(_) => Kind::NotAnEnvelope,
+            PayloadError::Prefix(_) | PayloadError::SegmentLen(_) => Kind::NotAnEnvelope,
             _ => Kind::Tampered,
         };
         let failure = Self::new(kind, error.to_string());
         match kind {
             Kind::Truncated => {
                 failure.hint("fetch the file again: its transfer may have broken off")
+            }
+            _ if matches!(error, PayloadError::OtherEnvelope { .. }) => {
+                failure.hint("give the header that was written together with this payload")
+            }
+            _ if matches!(error, PayloadError::Prefix(_)) => {
+                failure.hint("if the file has its own header, leave --header out")
             }
             Kind::Tampered => failure.hint(ANOTHER_COPY),
             _ => failure,
@@ -212,6 +218,8 @@ impl From<ReadHeaderError> for Failure {
         match error {
             ReadHeaderError::Io(error) => Self::from(error),
             ReadHeaderError::Header(error) => Self::from(error),
+            ReadHeaderError::Trailing { .. } => Self::new(Kind::NotAnEnvelope, error.to_string())
+                .hint("if it is a whole envelope, leave --header out"),
             error => Self::new(Kind::Failed, error.to_string()),
         }
     }
@@ -231,6 +239,7 @@ impl From<HeaderError> for Failure {
             HeaderError::Truncated { .. } if kind == Kind::NotAnEnvelope => {
                 Self { message: HeaderError::NotTwinlock.to_string(), ..failure }
             }
+            HeaderError::DetachedPayload => failure.hint("give its header with --header"),
             HeaderError::UnknownField { .. }
             | HeaderError::UnsupportedPayloadSuite(_)
             | HeaderError::UnsupportedVersion(_) => failure.hint("a newer twinlock may open it"),
@@ -373,10 +382,13 @@ impl From<RewrapFileError> for Failure {
             RewrapFileError::Header(error) => Self::from(error),
             RewrapFileError::Io(error) => Self::from(error),
             RewrapFileError::OtherNames { .. } => {
-                Self::new(Kind::Failed, message).hint("rewrap a copy, and let the other names go")
+                Self::new(Kind::Failed, message).hint("change a copy, and let the other names go")
             }
             RewrapFileError::Payload(error) => Self::from(error),
             RewrapFileError::Rewrap(error) => Self::from(error),
+            RewrapFileError::Trailing { offset } => {
+                Self::from(ReadHeaderError::Trailing { offset })
+            }
             _ => Self::new(Kind::Failed, message),
         }
     }

@@ -29,6 +29,7 @@ use check::milliseconds;
 use check::round_trip;
 
 use crate::exit::Failure;
+use crate::input::{Candidate, HeaderFrom};
 use crate::settings::{Access, KeyPair, KeySpec, Settings};
 use spared::Spared;
 
@@ -143,18 +144,20 @@ impl Opened {
     }
 }
 
-/// Opens the first of `headers` that opens, with the holders of `settings` that
-/// it names, of which some may be open already. `decryptor` says what to expect of it, which is checked before any
+/// Opens the first of `candidates` that opens, with the holders of `settings` that
+/// it names, of which some may be open already. `decryptor` says what to expect of
+/// it, which is checked before any
 /// holder is asked for anything. The failure is that of the first.
 pub(crate) async fn open_envelope(
-    headers: Vec<UnverifiedHeader>,
+    candidates: Vec<Candidate>,
     decryptor: Decryptor,
     settings: &Settings,
     opened: &mut Opened,
 ) -> Result<Envelope, Failure> {
     let mut first_failure = None;
-    for header in headers {
+    for Candidate { header, from } in candidates {
         match open_with_header(header, decryptor.clone(), settings, opened).await {
+            Ok(envelope) if from == HeaderFrom::Detached => return Ok(envelope.detached()),
             Ok(envelope) => return Ok(envelope),
             Err(failure) => _ = first_failure.get_or_insert(failure),
         }

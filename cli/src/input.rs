@@ -5,13 +5,69 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
 use twinlock::file::Headers;
-use twinlock::{UnverifiedHeader, read_header};
+use twinlock::{Inspection, ReadHeaderError, UnverifiedHeader, read_detached_header, read_header};
 
 use crate::exit::{Failure, Kind};
 
 /// The name that means stdin and stdout.
 pub(crate) const DASH: &str = "-";
+
+/// A header to try. Nothing of it was verified.
+pub(crate) struct Candidate {
+    pub(crate) header: UnverifiedHeader,
+    pub(crate) from: HeaderFrom,
+}
+
+/// Where a header stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum HeaderFrom {
+    /// In front of the payload.
+    File,
+    /// In the journal of a rewrap that was cut short.
+    Journal,
+    /// In a file of its own.
+    Detached,
+}
+
+/// The headers of an envelope, to be tried one after the other; at least one.
+/// They are in `input`, which is left behind them, or in the file `apart`.
+pub(crate) fn headers(
+    input: Option<&mut Input>,
+    apart: Option<&Path>,
+) -> Result<Vec<Candidate>, Failure> {
+    match (input, apart) {
+        (Some(input), Some(_)) if input.is_stdin() && apart == Some(Path::new(DASH)) => {
+            Err(Failure::usage("stdin cannot be both the header and the payload"))
+        }
+        (_, Some(path)) => Ok(vec![header_apart(path)?]),
+        (Some(input), None) => input.headers(),
+        (None, None) => Err(Failure::usage("no file is given")),
+    }
+}
+
+/// What reports call the envelope: by its payload, if that is here.
+pub(crate) fn name_of(input: Option<&Input>, apart: Option<&Path>) -> String {
+    match input {
+        Some(input) => input.name().to_owned(),
+        None => apart.map(|path| path.display().to_string()).unwrap_or_default(),
+    }
+}
+
+fn header_apart(path: &Path) -> Result<Candidate, Failure> {
+    let mut input = Input::open(path)?;
+    let header = read_detached_header(&mut input);
+    let header = header.map_err(|error| Failure::from(error).about(input.name()))?;
+    Ok(Candidate { header, from: HeaderFrom::Detached })
+}
+
+/// Makes sure that `payload` is that of a header which is kept apart.
+pub(crate) fn check_payload(payload: &mut Input, header: &UnverifiedHeader) -> Result<(), Failure> {
+    let checked = Inspection::detached(header.clone(), payload, None);
+    checked.map(drop).map_err(|error| Failure::from(error).about_content(payload.name()))
+}
 
 /// An open input.
 pub(crate) struct Input {
@@ -62,15 +118,21 @@ impl Input {
 
     /// The headers to try, one after the other: the input's own, and that of
     /// the journal of a rewrap that was cut short. Leaves the input behind them.
-    pub(crate) fn headers(&mut self) -> Result<Vec<UnverifiedHeader>, Failure> {
+    pub(crate) fn headers(&mut self) -> Result<Vec<Candidate>, Failure> {
         let headers = match self.metadata {
-            None => Ok(vec![read_header(self).map_err(|e| Failure::from(e).about(&self.name))?]),
+            None => {
+                read_header(self).map(|header| vec![Candidate { header, from: HeaderFrom::File }])
+            }
             Some(_) => Headers::read(&self.file, &self.path).and_then(|headers| {
                 self.seek(SeekFrom::Start(headers.header_len() as u64))?;
-                Ok(headers.candidates()?)
+                candidates(headers)
             }),
         };
         headers.map_err(|error| Failure::from(error).about(&self.name))
+    }
+
+    fn is_stdin(&self) -> bool {
+        self.metadata.is_none()
     }
 
     /// What it is called in messages and reports.
@@ -130,6 +192,13 @@ impl Seek for Input {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         self.file.seek(to).map_err(|error| self.failed(&error))
     }
+}
+
+fn candidates(headers: Headers) -> Result<Vec<Candidate>, ReadHeaderError> {
+    let own_is_torn = headers.own().is_err();
+    let places = [HeaderFrom::File, HeaderFrom::Journal].into_iter().skip(usize::from(own_is_torn));
+    let candidates = headers.candidates()?.into_iter().zip(places);
+    Ok(candidates.map(|(header, from)| Candidate { header, from }).collect())
 }
 
 fn refuse_irregular(path: &Path, kind: FileType) -> Result<(), Failure> {

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
-use twinlock::file::{OutputFile, check_free_space, folder_of};
+use twinlock::file::{OutputFile, check_free_space, commit_detached, folder_of};
 
 use crate::args::OutputArgs;
 use crate::exit::{Failure, Kind};
@@ -117,10 +117,23 @@ impl Output {
 
     /// Puts a file at its place.
     pub(crate) fn finish(self) -> Result<(), Failure> {
-        match self.sink {
-            Sink::File(file) => file.commit().map_err(|e| Failure::from(e).about(&self.name)),
-            Sink::Stream(_) => Ok(()),
-        }
+        self.finish_after(None)
+    }
+
+    /// Puts a file at its place, and its header before it, if that is kept
+    /// apart.
+    pub(crate) fn finish_after(self, header: Option<OutputFile>) -> Result<(), Failure> {
+        let done = match (self.sink, header) {
+            (Sink::File(file), Some(header)) => commit_detached(header, *file),
+            (Sink::File(file), None) => file.commit(),
+            (Sink::Stream(_), _) => Ok(()),
+        };
+        done.map_err(|error| Failure::from(error).about(&self.name))
+    }
+
+    /// True if what was written cannot be taken back.
+    pub(crate) fn is_stream(&self) -> bool {
+        matches!(self.sink, Sink::Stream(_))
     }
 
     /// The file, if it is one, to be put at its place by whoever takes it.
@@ -209,7 +222,7 @@ fn refuse_same(input: &Input, output: BorrowedFd<'_>, name: &str) -> Result<(), 
 }
 
 /// The name that it grows under is nobody's business.
-fn not_created(path: &Path, error: &io::Error) -> Failure {
+pub(crate) fn not_created(path: &Path, error: &io::Error) -> Failure {
     match error.kind() {
         io::ErrorKind::AlreadyExists => Failure::file(path, error),
         io::ErrorKind::NotFound => {

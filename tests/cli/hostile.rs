@@ -106,6 +106,11 @@ fn the_program_gives_what_each_vector_says() {
         pairs.iter().for_each(|pair| args.extend(["--context", pair]));
         let generation = vector.min_generation.to_string();
         args.extend(["--min-generation", &generation]);
+        let header = format!("{}.header", vector.name);
+        if let Some(bytes) = &vector.header {
+            dir.write(&header, bytes);
+            args.extend(["--header", &header]);
+        }
         let ended = dir.run(args.iter().copied());
         let output = fs::read(dir.path(&vector.name));
         assert_eq!(ended.code, Some(exit_code(vector)), "{}: {}", vector.name, ended.stderr);
@@ -122,6 +127,9 @@ fn exit_code(vector: &Vector) -> i32 {
         "success" => 0,
         // Who has read so little cannot know whether it is ours.
         "truncated-header" if vector.envelope.len() < 8 => 2,
+        // A whole envelope that is given for a part of one.
+        "malformed-header" if vector.header.is_some() => 2,
+        "payload-prefix" if vector.name != "payload_of_another_header" => 2,
         "not-twinlock"
         | "segment-length"
         | "unknown-field"

@@ -5,7 +5,7 @@ mod tree;
 use std::io::{BufRead as _, Read, Seek as _, SeekFrom, Write};
 
 use serde::Serialize;
-use twinlock::{Envelope, SeekReader, UnverifiedHeader};
+use twinlock::{Envelope, SeekReader};
 use zeroize::Zeroizing;
 
 use super::{expecting, is_dash};
@@ -14,7 +14,7 @@ use crate::args::values::ByteRange;
 use crate::args::{DecryptArgs, ExpectedArgs, KeyArgs};
 use crate::exit::Failure;
 use crate::holders::{self, Opened};
-use crate::input::{Input, without_suffix};
+use crate::input::{self, Candidate, Input, without_suffix};
 use crate::output::{Destination, Output};
 use crate::progress::Tracked;
 use crate::report::{self, Outcome};
@@ -47,7 +47,7 @@ pub(crate) fn run(app: &App<'_>, args: &DecryptArgs) -> Result<Outcome, Failure>
     let plan = Plan::new(app, &args.expected, &args.keys)?;
     let mut input = Input::open(&args.input)?;
     destination.check(&args.output, &input)?;
-    let headers = input.headers()?;
+    let headers = input::headers(Some(&mut input), args.header.as_deref())?;
     plan.check(&headers).map_err(|failure| failure.about(input.name()))?;
 
     let like = input.metadata().filter(|_| args.range.is_none());
@@ -108,13 +108,13 @@ impl Plan {
     }
 
     /// Whether one of the headers is what is expected; no holder is asked.
-    pub(super) fn check(&self, headers: &[UnverifiedHeader]) -> Result<(), Failure> {
-        let checked = headers.iter().map(|header| self.decryptor.check(header));
+    pub(super) fn check(&self, headers: &[Candidate]) -> Result<(), Failure> {
+        let checked = headers.iter().map(|candidate| self.decryptor.check(&candidate.header));
         Ok(checked.reduce(Result::or).unwrap_or(Ok(()))?)
     }
 
     /// The key step.
-    pub(super) fn open(self, headers: Vec<UnverifiedHeader>) -> Result<Envelope, Failure> {
+    pub(super) fn open(self, headers: Vec<Candidate>) -> Result<Envelope, Failure> {
         let mut opened = Opened::default();
         let opening = holders::open_envelope(headers, self.decryptor, &self.settings, &mut opened);
         holders::runtime()?.block_on(opening)

@@ -2,9 +2,13 @@
 
 mod tree;
 
+use std::fs::Metadata;
+use std::io::{self, Write as _};
 use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use twinlock::file::OutputFile;
 use twinlock::{DEFAULT_SEGMENT_LEN, EncryptionContext, Encryptor, EnvelopeId};
 
 use super::{context_of, is_dash};
@@ -23,6 +27,8 @@ use crate::settings::{KeyPair, Settings};
 struct Report {
     input: String,
     output: String,
+    /// The file of the header, if it is kept apart.
+    header: Option<String>,
     plaintext_len: u64,
     envelope_len: u64,
     envelope_id: String,
@@ -45,23 +51,30 @@ pub(crate) fn run(app: &App<'_>, args: &EncryptArgs) -> Result<Outcome, Failure>
     let input = Input::open(&args.input)?;
     let destination = destination(args);
     destination.check(&args.output, &input)?;
+    let header = header_path(args, &destination)?;
     note_an_envelope(&input);
 
     // Whether there is room, and a place at all, shows before any key is used.
     let len = input.len().map(roughly_encrypted);
     let output = destination.open(&args.output, input.metadata(), len)?;
-    let encryptor = prepare(args, &settings, context.clone())?;
+    let new_header = header.as_deref().map(|path| begin_header(path, input.metadata()));
+    let new_header = new_header.transpose()?;
+    let mut encryptor = prepare(args, &settings, context.clone())?;
+    if new_header.is_some() {
+        encryptor = encryptor.detached();
+    }
     let envelope_id = encryptor.envelope_id();
     if let Some(len) = input.len().and_then(|len| encryptor.envelope_len(len)) {
         output.check_room(&destination, len)?;
     }
 
     let name = input.name().to_owned();
-    let (plaintext_len, envelope_len) = encrypt(app, encryptor, input, output)?;
+    let (plaintext_len, envelope_len) = encrypt(app, encryptor, input, output, new_header)?;
     tracing::info!(bytes = plaintext_len, "encrypted {name} to {}", destination.name());
     let report = Report {
         input: name,
         output: destination.name(),
+        header: header.map(|path| path.display().to_string()),
         plaintext_len,
         envelope_len,
         envelope_id: EnvelopeId::to_string(&envelope_id),
@@ -78,6 +91,39 @@ pub(crate) fn destination(args: &EncryptArgs) -> Destination {
         false => Destination::File(with_suffix(&args.input)),
     };
     Destination::choose(&args.output, default)
+}
+
+/// Where the header goes, if it is kept apart.
+fn header_path(args: &EncryptArgs, payload: &Destination) -> Result<Option<PathBuf>, Failure> {
+    if !args.detach {
+        return Ok(None);
+    }
+    match (&args.header, payload) {
+        (Some(path), _) if is_dash(path) => {
+            Err(Failure::usage("the header goes to a file: --header cannot be stdout"))
+        }
+        (Some(path), _) => Ok(Some(path.clone())),
+        (None, Destination::File(path)) => {
+            let mut name = path.as_os_str().to_owned();
+            name.push(".header");
+            Ok(Some(name.into()))
+        }
+        (None, _) => Err(Failure::usage("where is the header to go? The output has no name")
+            .hint("name a file for it with --header")),
+    }
+}
+
+/// An existing header is never replaced.
+fn begin_header(path: &Path, like: Option<&Metadata>) -> Result<OutputFile, Failure> {
+    let begun = match like {
+        Some(like) => OutputFile::create_like(path, false, like.clone()),
+        None => OutputFile::create(path, false),
+    };
+    begun.map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => Failure::from(error)
+            .hint("it may be the only way into another payload: name another one with --header"),
+        _ => crate::output::not_created(path, &error),
+    })
 }
 
 /// The key step. Holders and runtime are gone when the bulk work begins.
@@ -101,10 +147,18 @@ fn encrypt(
     encryptor: Encryptor,
     input: Input,
     output: Output,
+    mut header: Option<OutputFile>,
 ) -> Result<(u64, u64), Failure> {
+    if let Some(header) = &mut header {
+        header.write_all(encryptor.header())?;
+    }
+    // A stream cannot be called back: whoever gets it has to find the header.
+    if let Some(header) = header.take_if(|_| output.is_stream()) {
+        header.commit()?;
+    }
     let (len, output) = encrypt_to(app, encryptor, input, output)?;
     let envelope_len = output.written();
-    output.finish()?;
+    output.finish_after(header)?;
     Ok((len, envelope_len))
 }
 

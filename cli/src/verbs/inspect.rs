@@ -3,11 +3,11 @@
 use std::fmt::Write as _;
 
 use serde::Serialize;
-use twinlock::{Header, Inspection, Keyslot, escape_untrusted, inspect};
+use twinlock::{Header, Inspection, Keyslot, escape_untrusted};
 
 use crate::args::InspectArgs;
 use crate::exit::Failure;
-use crate::input::Input;
+use crate::input::{self, Candidate, HeaderFrom, Input};
 use crate::report::{self, Outcome};
 
 /// What `--json` says. All of it but `input` and `file_len` is the word of
@@ -16,6 +16,11 @@ use crate::report::{self, Outcome};
 struct Report {
     input: String,
     verified: bool,
+    /// Where the header stands that is shown.
+    header_from: HeaderFrom,
+    /// Of the header in the journal of a rewrap that was cut short, if there is
+    /// one and it is not the one that is shown.
+    pending_generation: Option<u64>,
     version: u32,
     envelope_id: String,
     generation: u64,
@@ -42,13 +47,14 @@ struct ShareReport {
     wrapped_len: usize,
 }
 
-/// Lengths in bytes. `header`, `payload_header`, `segment_overhead` and
-/// `plaintext` add up to `file`.
+/// Lengths in bytes. `header` (unless it is kept apart), `payload_prefix` (only
+/// then), `payload_header`, `segment_overhead` and `plaintext` add up to `file`.
 #[derive(Serialize)]
 struct Sizes {
     file: Option<u64>,
     header: usize,
     header_padding: usize,
+    payload_prefix: Option<u64>,
     payload_header: Option<u64>,
     segment: Option<usize>,
     segments: Option<u64>,
@@ -57,21 +63,47 @@ struct Sizes {
 }
 
 pub(crate) fn run(args: &InspectArgs) -> Result<Outcome, Failure> {
-    let mut input = Input::open(&args.input)?;
-    let len = input.len();
-    let inspection =
-        inspect(&mut input, len).map_err(|error| Failure::from(error).about(input.name()))?;
-    let report = Report::new(input.name(), &inspection, len);
+    let mut input = args.input.as_deref().map(Input::open).transpose()?;
+    let mut candidates = input::headers(input.as_mut(), args.header.as_deref())?.into_iter();
+    let shown = candidates.next().expect("there is at least one header");
+    let pending = candidates.next().map(|pending| pending.header.header().generation().0);
+
+    let name = input::name_of(input.as_ref(), args.header.as_deref());
+    let (from, len) = (shown.from, input.as_ref().and_then(Input::len));
+    let inspection = inspect(shown, input, len).map_err(|failure| failure.about_content(&name))?;
+    let report = Report::new(name, from, pending, &inspection, len);
     let text = table(&report, inspection.header());
     Ok(Outcome::new("inspect", text, &report))
 }
 
+fn inspect(
+    Candidate { header, from }: Candidate,
+    input: Option<Input>,
+    len: Option<u64>,
+) -> Result<Inspection, Failure> {
+    Ok(match input {
+        None => Inspection::of_header(header),
+        Some(mut payload) if from == HeaderFrom::Detached => {
+            Inspection::detached(header, &mut payload, len)?
+        }
+        Some(mut input) => Inspection::attached(header, &mut input, len)?,
+    })
+}
+
 impl Report {
-    fn new(name: &str, inspection: &Inspection, len: Option<u64>) -> Self {
+    fn new(
+        input: String,
+        header_from: HeaderFrom,
+        pending_generation: Option<u64>,
+        inspection: &Inspection,
+        len: Option<u64>,
+    ) -> Self {
         let header = inspection.header();
         Self {
-            input: name.to_owned(),
+            input,
             verified: false,
+            header_from,
+            pending_generation,
             version: 1,
             envelope_id: header.envelope_id().to_string(),
             generation: header.generation().0,
@@ -112,6 +144,7 @@ impl Sizes {
             file: len,
             header: inspection.header_len(),
             header_padding: inspection.padding_len(),
+            payload_prefix: payload.map(|payload| payload.prefix_len).filter(|len| *len > 0),
             payload_header: payload.map(|payload| payload.floe_header_len),
             segment: payload.map(|payload| payload.segment_len),
             segments: sizes.map(|sizes| sizes.segments),
@@ -144,7 +177,27 @@ fn table(report: &Report, header: &Header) -> String {
         row("  customer", &ShareReport::describe(keyslot.customer.as_ref()));
     }
     out.push_str(&report.sizes.table());
+    out.push_str(&report.about_header());
     out
+}
+
+impl Report {
+    /// What is special about where the header stands.
+    fn about_header(&self) -> String {
+        let finish = "`twinlock rewrap` finishes it";
+        match (self.header_from, self.pending_generation) {
+            (HeaderFrom::File, None) => String::new(),
+            (HeaderFrom::File, Some(generation)) => format!(
+                "\nA rewrap was cut short: its journal has a header of generation {generation}, \
+                 which opens the file too. {finish}.\n"
+            ),
+            (HeaderFrom::Journal, _) => format!(
+                "\nA rewrap was cut short, and the file's own header cannot be read: this is the \
+                 one in its journal. {finish}.\n"
+            ),
+            (HeaderFrom::Detached, _) => "\nThe header is kept apart.\n".to_owned(),
+        }
+    }
 }
 
 /// Of writing to a string.
@@ -195,6 +248,9 @@ impl Sizes {
         };
         let padding = format!("{} of them padding", self.header_padding);
         row("header", Some(self.header as u64), &padding);
+        if self.payload_prefix.is_some() {
+            row("payload prefix", self.payload_prefix, "");
+        }
         row("payload header", self.payload_header, "");
         row("segments' own", self.segment_overhead, &segments);
         row("plaintext", self.plaintext, "");
@@ -213,6 +269,7 @@ mod tests {
             file: Some(2048 + 74 + 64 + 262_144),
             header: 2048,
             header_padding: 1000,
+            payload_prefix: None,
             payload_header: Some(74),
             segment: Some(262_144),
             segments: Some(2),

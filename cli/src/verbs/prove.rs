@@ -8,7 +8,7 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 use twinlock::{
     Call, CallOutcome, Decryptor, Holders, KeyUri, Proof, ProofAttempt, Side, UnverifiedHeader,
-    escape_untrusted, read_header,
+    escape_untrusted,
 };
 use twinlock_keys::Scheme;
 
@@ -16,7 +16,7 @@ use crate::App;
 use crate::args::ProveArgs;
 use crate::exit::{Failure, Kind};
 use crate::holders::{self, Equipped};
-use crate::input::Input;
+use crate::input::{self, Candidate, HeaderFrom, Input};
 use crate::report::{self, Outcome};
 use crate::settings::Settings;
 
@@ -32,6 +32,8 @@ struct Evidence {
     /// Of the `twinlock` that made the calls.
     version: &'static str,
     input: String,
+    /// Where the header stands that was tried.
+    header_from: HeaderFrom,
     header_len: usize,
     header_sha384: String,
     envelope_id: String,
@@ -85,19 +87,42 @@ struct CallEvidence {
 
 pub(crate) fn run(app: &App<'_>, args: &ProveArgs) -> Result<Outcome, Failure> {
     let settings = Settings::resolve(app.common, &args.keys, app.environment)?;
-    let mut input = Input::open(&args.input)?;
-    let header = read_header(&mut input).map_err(|e| Failure::from(e).about(input.name()))?;
+    let mut input = args.input.as_deref().map(Input::open).transpose()?;
+    let candidates = input::headers(input.as_mut(), args.header.as_deref())?;
+    if let (Some(payload), Some(_)) = (&mut input, &args.header) {
+        input::check_payload(payload, &candidates[0].header)?;
+    }
+    let name = input::name_of(input.as_ref(), args.header.as_deref());
     let time = now();
-    let proofs = holders::runtime()?
-        .block_on(prove(&header, &settings))
-        .map_err(|failure| failure.about(input.name()))?;
+    let (candidate, proofs) = holders::runtime()?
+        .block_on(prove_one(candidates, &settings))
+        .map_err(|failure| failure.about(&name))?;
 
-    let evidence = Evidence::new(input.name(), time, &header, &proofs);
+    let evidence = Evidence::new(name, time, &candidate, &proofs);
     let text = evidence.text();
     match proofs.iter().all(Proof::is_as_expected) {
         true => Ok(Outcome::new("prove", text, &evidence)),
         false => Ok(Outcome::unproven("prove", text, &evidence)),
     }
+}
+
+/// Tries the file's own header, and that of its journal if nothing opened the
+/// first: it was torn by a rewrap that was cut short, or wants older keys. What
+/// is said of the first, if neither opens.
+async fn prove_one(
+    candidates: Vec<Candidate>,
+    settings: &Settings,
+) -> Result<(Candidate, Vec<Proof>), Failure> {
+    let mut first = None;
+    for candidate in candidates {
+        let proven = prove(&candidate.header, settings).await;
+        let opens = |proof: &Proof| proof.attempts.iter().any(|attempt| attempt.opened);
+        match proven {
+            Ok(proofs) if proofs.iter().any(opens) => return Ok((candidate, proofs)),
+            other => _ = first.get_or_insert(other.map(|proofs| (candidate, proofs))),
+        }
+    }
+    first.expect("an input has a header")
 }
 
 /// Tries every keyslot that a provider and a customer of ours serve: at least
@@ -124,7 +149,8 @@ fn now() -> String {
 }
 
 impl Evidence {
-    fn new(input: &str, time: String, header: &UnverifiedHeader, proofs: &[Proof]) -> Self {
+    fn new(input: String, time: String, tried: &Candidate, proofs: &[Proof]) -> Self {
+        let header = &tried.header;
         let facts = header.header();
         let not_tried = facts.keyslots().len() - proofs.len();
         let verdict = Verdict::of(proofs, not_tried);
@@ -133,7 +159,8 @@ impl Evidence {
             verdict: verdict.sentence(),
             time,
             version: env!("CARGO_PKG_VERSION"),
-            input: input.to_owned(),
+            input,
+            header_from: tried.from,
             header_len: header.as_bytes().len(),
             header_sha384: sha384(header.as_bytes()),
             envelope_id: facts.envelope_id().to_string(),

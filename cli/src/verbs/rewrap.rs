@@ -1,10 +1,14 @@
 //! `twinlock rewrap`
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use serde::Serialize;
-use twinlock::file::{FileRewrap, preview_rewrap_file, rewrap_file};
-use twinlock::{KeySelector, KeyUri, KeyslotChange, KeyslotKeys, RewrapPlan, Side};
+use twinlock::file::{
+    FileRewrap, RewrapFileError, preview_rewrap_file, preview_rewrap_header_file, rewrap_file,
+    rewrap_header_file,
+};
+use twinlock::{Decryptor, KeySelector, KeyUri, KeyslotChange, KeyslotKeys, RewrapPlan, Side};
 
 use super::{expecting, is_dash};
 use crate::App;
@@ -12,7 +16,7 @@ use crate::args::RewrapArgs;
 use crate::args::values::KeyslotUris;
 use crate::exit::Failure;
 use crate::holders::{self, Equipped, NewKeys};
-use crate::input::Input;
+use crate::input::{self, Input};
 use crate::report::{self, Outcome};
 use crate::settings::{KeyPair, KeySpec, Settings};
 
@@ -51,28 +55,30 @@ struct Keys {
 }
 
 pub(crate) fn run(app: &App<'_>, args: &RewrapArgs) -> Result<Outcome, Failure> {
-    if is_dash(&args.input) {
-        return Err(Failure::usage("rewrap changes a file in place, and stdin is a stream"));
-    }
+    let file = args.header.as_deref().or(args.input.as_deref());
+    let file = file
+        .filter(|file| !is_dash(file))
+        .ok_or_else(|| Failure::usage("rewrap changes a file in place, and stdin is a stream"))?;
     let settings = Settings::resolve(app.common, &args.keys, app.environment)?;
     let new_keys = new_keys(args)?;
     let plan = plan(args)?;
     let decryptor = expecting(&args.expected)?;
 
-    let mut input = Input::open(&args.input)?;
-    let name = input.name().to_owned();
-    let headers = input.headers()?;
+    let mut input = args.input.as_deref().map(Input::open).transpose()?;
+    let name = file.display().to_string();
+    let candidates = input::headers(input.as_mut(), args.header.as_deref())?;
+    let headers: Vec<_> = candidates.iter().map(|candidate| &candidate.header).collect();
     let checked = headers.iter().map(|header| decryptor.check(header)).reduce(Result::or);
     checked.unwrap_or(Ok(())).map_err(|error| Failure::from(error).about(&name))?;
+    if let (Some(payload), Some(_)) = (&mut input, &args.header) {
+        input::check_payload(payload, headers[0])?;
+    }
 
     let done = holders::runtime()?.block_on(async {
         let headers: Vec<_> = headers.iter().map(|header| header.header()).collect();
         let Equipped { decryptor, .. } = Equipped::new(decryptor, &headers, &settings).await?;
         let plan = new_keys.open(plan, &settings.access).await?;
-        let done = match args.dry_run {
-            true => preview_rewrap_file(&decryptor, &args.input, &plan).await,
-            false => rewrap_file(&decryptor, &args.input, &plan).await,
-        };
+        let done = rewrap(&decryptor, file, &plan, args).await;
         done.map_err(|error| Failure::from(error).about(&name))
     })?;
 
@@ -81,6 +87,20 @@ pub(crate) fn run(app: &App<'_>, args: &RewrapArgs) -> Result<Outcome, Failure> 
         false => text(&name, args.dry_run, &done),
     };
     Ok(Outcome::new("rewrap", text, &Report::new(name, args.dry_run, &done)))
+}
+
+async fn rewrap(
+    decryptor: &Decryptor,
+    file: &Path,
+    plan: &RewrapPlan,
+    args: &RewrapArgs,
+) -> Result<FileRewrap, RewrapFileError> {
+    match (args.header.is_some(), args.dry_run) {
+        (false, false) => rewrap_file(decryptor, file, plan).await,
+        (false, true) => preview_rewrap_file(decryptor, file, plan).await,
+        (true, false) => rewrap_header_file(decryptor, file, plan).await,
+        (true, true) => preview_rewrap_header_file(decryptor, file, plan).await,
+    }
 }
 
 fn plan(args: &RewrapArgs) -> Result<RewrapPlan, Failure> {

@@ -9,7 +9,7 @@ use super::decrypt::Plan;
 use crate::App;
 use crate::args::VerifyArgs;
 use crate::exit::Failure;
-use crate::input::Input;
+use crate::input::{self, Input};
 use crate::progress::Tracked;
 use crate::report::{self, Outcome};
 
@@ -28,7 +28,7 @@ pub(crate) fn run(app: &App<'_>, args: &VerifyArgs) -> Result<Outcome, Failure> 
     let mut input = Input::open(&args.input)?;
     let name = input.name().to_owned();
     let about = |failure: Failure| failure.about(&name);
-    let headers = input.headers()?;
+    let headers = input::headers(Some(&mut input), args.header.as_deref())?;
     plan.check(&headers).map_err(about)?;
     let envelope = plan.open(headers).map_err(about)?;
     let plaintext_len =
