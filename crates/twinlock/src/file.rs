@@ -12,10 +12,13 @@ use crate::{DecryptError, Decryptor, Encryptor};
 
 mod detached;
 mod headers;
+mod reencrypt;
 mod rewrap;
+mod target;
 
 pub use detached::{commit_detached, decrypt_file_detached, encrypt_file_detached};
 pub use headers::Headers;
+pub use reencrypt::{FileReencrypt, ReencryptFileError, reencrypt_file};
 pub use rewrap::{
     FileRewrap, RewrapFileError, preview_rewrap_file, preview_rewrap_header_file, rewrap_file,
     rewrap_header_file,

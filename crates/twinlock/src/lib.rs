@@ -88,7 +88,8 @@
 //! ```
 //!
 //! Rewrap is not revocation: an old copy of the header still opens the payload
-//! with the old keys. Only encrypting anew revokes.
+//! with the old keys. Only encrypting anew revokes
+//! ([`file::reencrypt_file`]), and only what is not copied elsewhere.
 //!
 //! # A key holder of your own
 //!

@@ -1,17 +1,16 @@
 //! A file's header is replaced, so that the file opens whenever this is killed
 //! (format.md, "Journal").
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 
-use rustix::fs::{FlockOperation, Gid, Uid};
-use rustix::io::Errno;
 use twinlock_floe::Backend;
 use twinlock_format::{Header, HeaderError, UnverifiedHeader, schedule};
 
 use super::headers::{Headers, journal_path};
+use super::target::{Step, Target, TargetError, reached};
 use super::{OutputFile, check_free_space, folder_of, sync_folder};
 use crate::decrypt::OpenHeader;
 use crate::{
@@ -137,13 +136,6 @@ impl FileRewrap {
     }
 }
 
-/// The file whose header is to be replaced.
-struct Target {
-    file: File,
-    /// Links resolved: the journal is beside the file itself.
-    path: PathBuf,
-}
-
 /// The header that a file has, or that its journal says it is to have.
 struct Found {
     open: OpenHeader,
@@ -152,35 +144,6 @@ struct Found {
 }
 
 impl Target {
-    fn read(path: &Path) -> Result<Self, RewrapFileError> {
-        let path = fs::canonicalize(path)?;
-        Self::regular(File::open(&path)?, path)
-    }
-
-    /// Opens the file for writing, and keeps other rewraps out.
-    fn lock(path: &Path) -> Result<Self, RewrapFileError> {
-        let path = fs::canonicalize(path)?;
-        let target = Self::regular(File::options().read(true).write(true).open(&path)?, path)?;
-        match rustix::fs::flock(&target.file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => return Err(RewrapFileError::Busy),
-            Err(error) => return Err(io::Error::from(error).into()),
-        }
-        // Another one may have put a new file here before the lock was ours.
-        let (ours, named) = (target.file.metadata()?, fs::symlink_metadata(&target.path)?);
-        match (ours.dev(), ours.ino()) == (named.dev(), named.ino()) {
-            true => Ok(target),
-            false => Err(RewrapFileError::Busy),
-        }
-    }
-
-    fn regular(file: File, path: PathBuf) -> Result<Self, RewrapFileError> {
-        match file.metadata()?.is_file() {
-            true => Ok(Self { file, path }),
-            false => Err(io::Error::other("not a regular file").into()),
-        }
-    }
-
     /// Opens the file's own header, or its journal's, and makes sure that the
     /// DEK is the payload's: no journal can choose that.
     async fn open(&self, decryptor: &Decryptor) -> Result<Found, RewrapFileError> {
@@ -243,7 +206,7 @@ impl Target {
     }
 
     /// Whatever is in it: the file's own header has verified.
-    fn remove_journal(&self) -> io::Result<()> {
+    pub(super) fn remove_journal(&self) -> io::Result<()> {
         let Some(journal) = journal_path(&self.path) else { return Ok(()) };
         if journal.symlink_metadata().is_err() {
             return Ok(());
@@ -259,10 +222,7 @@ impl Target {
 
     /// Writes the file anew, with `header` in place of its first `old_len` bytes.
     fn rewrite(&self, old_len: usize, header: &[u8]) -> Result<(), RewrapFileError> {
-        let metadata = self.file.metadata()?;
-        if metadata.nlink() > 1 {
-            return Err(RewrapFileError::OtherNames { names: metadata.nlink() });
-        }
+        let metadata = self.only_name()?;
         let payload_len = metadata.len() - old_len as u64;
         check_free_space(folder_of(&self.path), payload_len + header.len() as u64)?;
         let mut output = OutputFile::create(&self.path, true)?;
@@ -278,20 +238,6 @@ impl Target {
         reached(Step::CopyGrows);
         output.commit()?;
         reached(Step::CopyIsThere);
-        Ok(())
-    }
-
-    /// A journal of somebody else is not believed, and a file of somebody else
-    /// may be out of its owner's reach.
-    fn give_to_owner(&self, made: &File) -> io::Result<()> {
-        let (theirs, ours) = (self.file.metadata()?, made.metadata()?);
-        if theirs.uid() != ours.uid() {
-            rustix::fs::fchown(made, Some(Uid::from_raw(theirs.uid())), None)?;
-        }
-        if theirs.gid() != ours.gid() {
-            // Whoever is not in that group cannot; the file's mode still holds.
-            let _ = rustix::fs::fchown(made, None, Some(Gid::from_raw(theirs.gid())));
-        }
         Ok(())
     }
 }
@@ -331,7 +277,7 @@ fn supersedes(pending: &Found, own: &UnverifiedHeader) -> bool {
 #[non_exhaustive]
 pub enum RewrapFileError {
     /// Another rewrap has the file, or something has replaced it just now.
-    #[error("another rewrap is at work on the file")]
+    #[error("{}", TargetError::Busy)]
     Busy,
     /// No header could be read.
     #[error(transparent)]
@@ -341,10 +287,7 @@ pub enum RewrapFileError {
     Io(#[from] io::Error),
     /// The file has to be written anew, and other names (hard links) would keep
     /// the old one.
-    #[error(
-        "the file would have to be written anew, and it has {names} names (hard links): the others \
-         would keep the old one"
-    )]
+    #[error("{}", TargetError::OtherNames { names: *.names })]
     OtherNames {
         /// How many it has.
         names: u64,
@@ -361,6 +304,16 @@ pub enum RewrapFileError {
         /// The first byte that should not be there.
         offset: usize,
     },
+}
+
+impl From<TargetError> for RewrapFileError {
+    fn from(error: TargetError) -> Self {
+        match error {
+            TargetError::Busy => Self::Busy,
+            TargetError::Io(error) => Self::Io(error),
+            TargetError::OtherNames { names } => Self::OtherNames { names },
+        }
+    }
 }
 
 impl From<ReadHeaderError> for RewrapFileError {
@@ -390,23 +343,5 @@ impl From<DecryptError> for RewrapFileError {
     }
 }
 
-/// Where a rewrap can be killed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
-    JournalGrows,
-    JournalIsThere,
-    HeaderIsWritten,
-    HeaderIsDurable,
-    JournalIsGone,
-    CopyGrows,
-    CopyIsThere,
-}
-
-#[cfg(not(test))]
-fn reached(_: Step) {}
-
 #[cfg(test)]
-use tests::reached;
-
-#[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -1,8 +1,11 @@
+use std::fs::File;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::process::ExitStatusExt as _;
+use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 
 use futures_util::FutureExt as _;
+use rustix::fs::FlockOperation;
 use tempfile::TempDir;
 use twinlock_format::{EncryptionContext, EnvelopeId, Keyslot, Padding};
 use twinlock_keys::{CustomerKey, FileKek, KeyUri, ProviderKey, Secret};
@@ -17,26 +20,26 @@ const KILL_AT: &str = "TWINLOCK_TEST_KILL_AT";
 const FOLDER: &str = "TWINLOCK_TEST_FOLDER";
 
 /// In the child that a test started: this is as far as it gets.
-pub(super) fn reached(step: Step) {
+pub(in crate::file) fn reached(step: Step) {
     if std::env::var(KILL_AT).is_ok_and(|wanted| wanted == format!("{step:?}")) {
         let _ =
             rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
     }
 }
 
-fn now<T>(future: impl Future<Output = T>) -> T {
+pub(in crate::file) fn now<T>(future: impl Future<Output = T>) -> T {
     future.now_or_never().expect("keys in files answer at once")
 }
 
 /// A folder with an envelope of the keys `p` and `old`.
-struct Rig {
-    folder: PathBuf,
-    path: PathBuf,
+pub(in crate::file) struct Rig {
+    pub(in crate::file) folder: PathBuf,
+    pub(in crate::file) path: PathBuf,
     _owned: Option<TempDir>,
 }
 
 impl Rig {
-    fn new() -> Self {
+    pub(in crate::file) fn new() -> Self {
         Self::named("data.twl")
     }
 
@@ -58,21 +61,21 @@ impl Rig {
         Self { path: folder.join("data").join("data.twl"), folder, _owned: None }
     }
 
-    fn provider(&self, name: &str) -> ProviderKey {
+    pub(in crate::file) fn provider(&self, name: &str) -> ProviderKey {
         ProviderKey::new(FileKek::open(&uri(&self.folder, name)).unwrap()).unwrap()
     }
 
-    fn customer(&self, name: &str) -> CustomerKey {
+    pub(in crate::file) fn customer(&self, name: &str) -> CustomerKey {
         CustomerKey::new(FileKek::open(&uri(&self.folder, name)).unwrap()).unwrap()
     }
 
-    fn decryptor(&self, customers: &[&str]) -> Decryptor {
+    pub(in crate::file) fn decryptor(&self, customers: &[&str]) -> Decryptor {
         let decryptor = Decryptor::expecting(EncryptionContext::new()).provider(self.provider("p"));
         customers.iter().fold(decryptor, |d, name| d.customer(self.customer(name)))
     }
 
     /// From the customer's old key to the new one.
-    fn rotation(&self) -> RewrapPlan {
+    pub(in crate::file) fn rotation(&self) -> RewrapPlan {
         RewrapPlan::new()
             .from_key(KeySelector::new(uri(&self.folder, "old")))
             .to_customer(self.customer("new"))
@@ -85,11 +88,15 @@ impl Rig {
         })
     }
 
-    fn rewrap(&self, customers: &[&str], plan: &RewrapPlan) -> Result<FileRewrap, RewrapFileError> {
+    pub(in crate::file) fn rewrap(
+        &self,
+        customers: &[&str],
+        plan: &RewrapPlan,
+    ) -> Result<FileRewrap, RewrapFileError> {
         now(rewrap_file(&self.decryptor(customers), &self.path, plan))
     }
 
-    fn opens_with(&self, customer: &str) -> bool {
+    pub(in crate::file) fn opens_with(&self, customer: &str) -> bool {
         let output = self.folder.join("output");
         let before = self.bytes();
         let decryptor = self.decryptor(&[customer]);
@@ -117,7 +124,7 @@ impl Rig {
             .is_ok_and(|_| fs::read(&output).unwrap() == PLAINTEXT)
     }
 
-    fn journal(&self) -> PathBuf {
+    pub(in crate::file) fn journal(&self) -> PathBuf {
         journal_path(&self.path).unwrap()
     }
 
@@ -126,14 +133,14 @@ impl Rig {
     }
 
     /// Every file beside the envelope, and itself.
-    fn bytes(&self) -> Vec<(PathBuf, Vec<u8>)> {
+    pub(in crate::file) fn bytes(&self) -> Vec<(PathBuf, Vec<u8>)> {
         let entries = fs::read_dir(self.folder.join("data")).unwrap();
         let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
         files.sort();
         files.into_iter().map(|path| (path.clone(), fs::read(path).unwrap_or_default())).collect()
     }
 
-    fn killed_at(&self, step: Step, plan: &str) -> ExitStatus {
+    pub(in crate::file) fn killed_at(&self, step: Step, plan: &str) -> ExitStatus {
         Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "file::rewrap::tests::the_child_rewraps", "--test-threads=1"])
             .env(KILL_AT, format!("{step:?}"))
@@ -155,11 +162,14 @@ fn the_child_rewraps() {
     let Some(folder) = std::env::var_os(FOLDER) else { return };
     let rig = Rig::at(folder.into());
     match std::env::var("TWINLOCK_TEST_PLAN").unwrap().as_str() {
-        "rotation" => rig.rewrap(&["old"], &rig.rotation()),
-        "growth" => rig.rewrap(&["old"], &rig.growth()),
-        _ => now(rewrap_header_file(&rig.decryptor(&["old"]), &rig.path, &rig.rotation())),
+        "rotation" => drop(rig.rewrap(&["old"], &rig.rotation()).unwrap()),
+        "growth" => drop(rig.rewrap(&["old"], &rig.growth()).unwrap()),
+        "reencrypt" => drop(rig.reencrypt("old").unwrap()),
+        _ => {
+            let (decryptor, plan) = (rig.decryptor(&["old"]), rig.rotation());
+            now(rewrap_header_file(&decryptor, &rig.path, &plan)).unwrap();
+        }
     }
-    .unwrap();
 }
 
 #[test]
