@@ -8,6 +8,7 @@ mod gcp_kms;
 mod hostile;
 mod large;
 mod pipes;
+mod reencrypt;
 mod reports;
 mod rewrap;
 mod signals;

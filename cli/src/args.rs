@@ -70,6 +70,7 @@ pub(crate) enum Verb {
     Verify(VerifyArgs),
     Prove(ProveArgs),
     Rewrap(RewrapArgs),
+    Reencrypt(ReencryptArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),
 }
@@ -317,7 +318,7 @@ pub(crate) struct ProveArgs {
 /// meanwhile, with the old keys or the new ones.
 ///
 /// Rewrap is not revocation: an old copy of the header still opens the payload
-/// with the old keys. Only encrypting anew revokes.
+/// with the old keys. Only encrypting anew revokes: `twinlock reencrypt`.
 #[derive(Debug, ClapArgs)]
 #[command(after_long_help = REWRAP_EXAMPLES)]
 pub(crate) struct RewrapArgs {
@@ -374,6 +375,39 @@ pub(crate) struct RewrapArgs {
     /// Open the file, say what would change, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+
+    #[command(flatten)]
+    pub(crate) expected: ExpectedArgs,
+
+    #[command(flatten)]
+    pub(crate) keys: KeyArgs,
+}
+
+/// Encrypt a file anew, so that its old keys no longer open it
+///
+/// The file gets a new DEK and the keyslots that `encrypt` would give it now
+/// (flags, variables or the profile), and keeps its encryption context. Its other
+/// keyslots are gone. It is replaced when the new one is whole; plaintext is only
+/// in memory. Keys that only the old file has are named with --from-keyslot.
+///
+/// Copies of the old file elsewhere still open with the old keys.
+#[derive(Debug, ClapArgs)]
+#[command(after_long_help = REENCRYPT_EXAMPLES)]
+pub(crate) struct ReencryptArgs {
+    /// The file to encrypt anew, or - for stdin with -o
+    #[arg(value_name = "FILE")]
+    pub(crate) input: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+
+    /// The header, if it was kept apart from the payload, which FILE then is
+    #[arg(long, value_name = "FILE", requires = "output")]
+    pub(crate) header: Option<PathBuf>,
+
+    /// Keys that open the old file, beside the new ones; repeatable
+    #[arg(long = "from-keyslot", value_name = "PROVIDER_URI,CUSTOMER_URI", help_heading = "Keys")]
+    pub(crate) from: Vec<KeyslotUris>,
 
     #[command(flatten)]
     pub(crate) expected: ExpectedArgs,
@@ -584,6 +618,12 @@ Examples:
   twinlock rewrap data.twl --context object=data --remove-keyslot \\
     'aws-kms://<key ARN>,pkcs11:token=recovery;object=kek'";
 
+const REENCRYPT_EXAMPLES: &str = "\
+Examples:
+  twinlock reencrypt data.twl --context object=data
+  twinlock reencrypt data.twl --context object=data --from-keyslot \
+    'aws-kms://<key ARN>,pkcs11:token=lost;object=kek'";
+
 const KEYS_CREATE_EXAMPLES: &str = "\
 Examples:
   twinlock keys create \\
@@ -638,6 +678,7 @@ mod tests {
             VERIFY_EXAMPLES,
             PROVE_EXAMPLES,
             REWRAP_EXAMPLES,
+            REENCRYPT_EXAMPLES,
             KEYS_CREATE_EXAMPLES,
             KEYS_LIST_EXAMPLES,
             KEYS_CHECK_EXAMPLES,

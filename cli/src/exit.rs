@@ -5,10 +5,11 @@ use std::fmt::Display;
 use std::io;
 use std::path::Path;
 
-use twinlock::file::RewrapFileError;
+use twinlock::file::{ReencryptFileError, RewrapFileError};
 use twinlock::{
-    ContextError, FailedAttempt, HeaderError, HolderError, HolderErrorKind, KeyUriError, OpenError,
-    OpenErrorKind, PayloadError, PrepareError, ReadHeaderError, RewrapError, WrongSide,
+    ContextError, DecryptError, FailedAttempt, HeaderError, HolderError, HolderErrorKind,
+    KeyUriError, OpenError, OpenErrorKind, PayloadError, PrepareError, ReadHeaderError,
+    RewrapError, WrongSide,
 };
 
 /// What a failed run comes down to. [`Kind::code`] is the exit code, and
@@ -390,6 +391,36 @@ impl From<RewrapFileError> for Failure {
                 Self::from(ReadHeaderError::Trailing { offset })
             }
             _ => Self::new(Kind::Failed, message),
+        }
+    }
+}
+
+impl From<ReencryptFileError> for Failure {
+    fn from(error: ReencryptFileError) -> Self {
+        let message = error.to_string();
+        match error {
+            ReencryptFileError::Busy => {
+                Self::new(Kind::Unavailable, message).hint("try again later")
+            }
+            ReencryptFileError::Decrypt(error) => Self::from(error),
+            ReencryptFileError::Io(error) => Self::from(error),
+            ReencryptFileError::OtherNames { .. } => {
+                Self::new(Kind::Failed, message).hint("write a new file with -o")
+            }
+            ReencryptFileError::Prepare(error) => Self::from(*error),
+            _ => Self::new(Kind::Failed, message),
+        }
+    }
+}
+
+impl From<DecryptError> for Failure {
+    fn from(error: DecryptError) -> Self {
+        match error {
+            DecryptError::Header(error) => Self::from(error),
+            DecryptError::Io(error) => Self::from(error),
+            DecryptError::Open(error) => Self::from(error),
+            DecryptError::Payload(error) => Self::from(error),
+            error => Self::new(Kind::Failed, error.to_string()),
         }
     }
 }

@@ -72,6 +72,7 @@ fn run(args: &Args, console: Console) -> Result<Outcome, Failure> {
         Verb::Verify(args) => verbs::verify::run(&app, args),
         Verb::Prove(args) => verbs::prove::run(&app, args),
         Verb::Rewrap(args) => verbs::rewrap::run(&app, args),
+        Verb::Reencrypt(args) => verbs::reencrypt::run(&app, args),
         Verb::Completions(args) => verbs::generate::completions(args),
         Verb::Man(args) => verbs::generate::man(args),
     }

@@ -12,7 +12,7 @@ use crate::config::{Aws, Azure, Config, Environment, Gcp, Place, Profile, Vault}
 use crate::exit::Failure;
 
 /// Which keys to use, and how to reach them.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Settings {
     /// Provider's and customer's key, a pair for each keyslot, at least one.
     pub(crate) pairs: Vec<KeyPair>,

@@ -90,6 +90,28 @@ fn a_key_in_a_token_that_was_rewrapped_away_no_longer_opens() {
 }
 
 #[test]
+fn a_key_in_a_token_that_was_left_behind_opens_no_new_file() {
+    let rig = Rig::new();
+    let (dir, new) = (&rig.dir, rig.uri("second"));
+    dir.run(["keys", "create", &new]).ok();
+    dir.write("a", "secret");
+    dir.run(["encrypt", "a"]).ok();
+    let before = dir.run(["--json", "inspect", "a.twl"]).ok().json();
+    let keys = &before["keyslots"][0];
+    let uri = |side: &str| keys[side]["uri"].as_str().unwrap().to_owned();
+    let from = format!("{},{}", uri("provider"), rig.uri("kek"));
+    let args = ["--json", "reencrypt", "a.twl", "--customer", &new, "--from-keyslot", &from];
+    let report = dir.run(args).ok().json();
+    assert_eq!(report["old_envelope_id"], before["envelope_id"], "{report}");
+    dir.run(["decrypt", "a.twl", "-o", "-"]).with(4);
+    let with_new = ["--customer", new.as_str()];
+    let opened = dir.run(["decrypt", "a.twl", "-o", "-"].into_iter().chain(with_new)).ok();
+    assert_eq!(opened.stdout, b"secret");
+    let proof = dir.run(["--json", "prove", "a.twl"].into_iter().chain(with_new)).ok().json();
+    assert_eq!((&proof["proves"], &proof["generation"]), (&true.into(), &0.into()), "{proof}");
+}
+
+#[test]
 fn proof_of_keys_in_files_is_none() {
     let dir = Dir::with_keys();
     dir.write("a", "secret");

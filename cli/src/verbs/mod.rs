@@ -8,6 +8,7 @@ pub(crate) mod init;
 pub(crate) mod inspect;
 pub(crate) mod keys;
 pub(crate) mod prove;
+pub(crate) mod reencrypt;
 pub(crate) mod rewrap;
 pub(crate) mod verify;
 
@@ -36,6 +37,7 @@ pub(crate) fn name(verb: &Verb) -> &'static str {
         Verb::Verify(_) => "verify",
         Verb::Prove(_) => "prove",
         Verb::Rewrap(_) => "rewrap",
+        Verb::Reencrypt(_) => "reencrypt",
         Verb::Completions(_) => "completions",
         Verb::Man(_) => "man",
     }
@@ -50,6 +52,7 @@ pub(crate) fn data_goes_to_stdout(verb: &Verb) -> bool {
         Verb::Decrypt(args) => {
             decrypt::destination(args).is_ok_and(|destination| destination == Destination::Stdout)
         }
+        Verb::Reencrypt(args) => reencrypt::destination(args) == Some(Destination::Stdout),
         _ => false,
     }
 }

@@ -22,7 +22,7 @@ use crate::settings::{KeyPair, KeySpec, Settings};
 
 /// What whoever rotates a key must not be left to believe.
 const NOT_REVOKED: &str = "Rewrap is not revocation: an old copy of the header still opens the \
-                           payload with the old keys.";
+                           payload with the old keys. `twinlock reencrypt` makes a new DEK.";
 
 /// What `--json` says.
 #[derive(Serialize)]
@@ -144,7 +144,7 @@ fn new_keys(args: &RewrapArgs) -> Result<NewKeys, Failure> {
     })
 }
 
-fn pair(keyslot: &KeyslotUris, flag: &str) -> Result<KeyPair, Failure> {
+pub(super) fn pair(keyslot: &KeyslotUris, flag: &str) -> Result<KeyPair, Failure> {
     Ok(KeyPair {
         provider: KeySpec::of_flag(Side::Provider, &keyslot.provider, flag)?,
         customer: KeySpec::of_flag(Side::Customer, &keyslot.customer, flag)?,
