@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use futures_util::future::try_join_all;
 use twinlock_format::limits::MAX_KEYSLOTS;
@@ -13,7 +14,12 @@ use twinlock_keys::{CustomerKey, KeyUri, KeyUriError, ProviderKey, Scheme, Side}
 
 use crate::decrypt::{Decryptor, OpenError, OpenHeader};
 use crate::encrypt::{PrepareError, check_uris};
+use crate::limits::PairLimits;
 use crate::shares::{NewPair, open_keyslot};
+
+mod shared;
+
+use shared::SharedPairs;
 
 /// What a rewrap is to change.
 ///
@@ -28,6 +34,7 @@ pub struct RewrapPlan {
     add: Vec<(ProviderKey, CustomerKey)>,
     remove: Vec<(KeyUri, KeyUri)>,
     remove_unopened: bool,
+    shared: Option<Arc<SharedPairs>>,
 }
 
 impl RewrapPlan {
@@ -76,6 +83,18 @@ impl RewrapPlan {
     /// keyslot cannot know what is lost with it.
     pub fn remove_unopened(mut self) -> Self {
         self.remove_unopened = true;
+        self
+    }
+
+    /// Gives the same new share pair to keyslots of many headers, if their keys
+    /// and their encryption context are the same, within `limits` (of plaintext
+    /// bytes none are counted: a rewrap sees none). This is for a tree of
+    /// files: one wrap and one read-back at each holder. Read at
+    /// [`Batch`](crate::Batch) what it costs.
+    ///
+    /// The pairs belong to this plan and to its clones.
+    pub fn share_pairs(mut self, limits: PairLimits) -> Self {
+        self.shared = Some(Arc::new(SharedPairs::new(limits)));
         self
     }
 }
@@ -294,6 +313,7 @@ async fn opens_with(
 struct Work<'a> {
     keyslots: Vec<(&'a Keyslot, Action<'a>)>,
     add: Vec<(&'a ProviderKey, &'a CustomerKey)>,
+    shared: Option<&'a SharedPairs>,
 }
 
 enum Action<'a> {
@@ -320,7 +340,7 @@ impl<'a> Work<'a> {
             .iter()
             .map(|keyslot| Ok((keyslot, action(keyslot)?)))
             .collect::<Result<Vec<_>, RewrapError>>()?;
-        let mut work = Self { keyslots, add: Vec::new() };
+        let mut work = Self { keyslots, add: Vec::new(), shared: plan.shared.as_deref() };
         work.find_additions(decryptor, open, plan).await;
         work.check_count()?;
         work.check_uris()?;
@@ -398,11 +418,7 @@ impl<'a> Work<'a> {
 
     async fn perform(self, open: &OpenHeader) -> Result<RewrappedHeader, RewrapError> {
         let header = open.header.header();
-        let pairs =
-            try_join_all(self.new_pairs().map(|(provider, customer)| {
-                NewPair::make(provider, customer, header.context(), true)
-            }))
-            .await?;
+        let pairs = self.make_pairs(header).await?;
         let mut fresh = pairs
             .into_iter()
             .map(|pair| pair.keyslot(&header.envelope_id(), &open.dek).map(Keyslot::from))
@@ -418,6 +434,24 @@ impl<'a> Work<'a> {
         }
         keyslots.extend(fresh);
         self.signed(open, header.rewrapped(keyslots)?)
+    }
+
+    /// For each of `new_pairs` one that this header never had.
+    async fn make_pairs(&self, header: &Header) -> Result<Vec<Arc<NewPair>>, PrepareError> {
+        let context = header.context();
+        let Some(shared) = self.shared else {
+            let make = |(provider, customer)| NewPair::make(provider, customer, context, true);
+            let pairs = try_join_all(self.new_pairs().map(make)).await?;
+            return Ok(pairs.into_iter().map(Arc::new).collect());
+        };
+        let mut taken: Vec<_> = self.actions().map(|(slot, _)| slot.pair().pair_id()).collect();
+        let mut pairs = Vec::new();
+        for (provider, customer) in self.new_pairs() {
+            let pair = shared.pair(provider, customer, context, &taken).await?;
+            taken.push(pair.pair_id());
+            pairs.push(pair);
+        }
+        Ok(pairs)
     }
 
     fn signed(&self, open: &OpenHeader, header: Header) -> Result<RewrappedHeader, RewrapError> {

@@ -43,6 +43,10 @@ impl NewPair {
         Ok(Self { provider: provider_share, customer: customer_share, wrapped })
     }
 
+    pub(crate) fn pair_id(&self) -> PairId {
+        self.wrapped.pair_id()
+    }
+
     /// A keyslot of this pair for one envelope.
     pub(crate) fn keyslot(
         &self,

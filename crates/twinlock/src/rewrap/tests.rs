@@ -4,7 +4,7 @@ use twinlock_keys::Secret;
 
 use super::*;
 use crate::testing::MemoryHolder;
-use crate::{Encryptor, HolderErrorKind, OpenErrorKind, UnverifiedHeader, read_header};
+use crate::{Encryptor, HolderErrorKind, OpenErrorKind, PairLimits, UnverifiedHeader, read_header};
 
 fn now<T>(future: impl Future<Output = T>) -> T {
     future.now_or_never().expect("holders in memory answer at once")
@@ -280,4 +280,73 @@ fn selectors_name_a_version_or_all() {
 
 fn p_uri(holder: &MemoryHolder) -> KeyUri {
     twinlock_keys::KeyHolder::uri(holder).clone()
+}
+
+#[test]
+fn many_headers_share_a_new_pair_within_its_bound() {
+    let ((cloud, p), (_, old), (token, new)) = (provider("p"), customer("old"), customer("new"));
+    let envelopes: Vec<_> = (0..10).map(|_| encrypted(&[(&p, &old)])).collect();
+    for (limits, pairs) in [(PairLimits::default(), 1), (PairLimits::default().envelopes(4), 3)] {
+        let plan = RewrapPlan::new().to_customer(new.clone()).share_pairs(limits);
+        let before = (cloud.wrap_calls(), token.wrap_calls(), token.unwrap_calls());
+        let reader = decryptor(&[(&p, &old)]);
+        let after: Vec<_> = envelopes.iter().map(|e| rewrapped(&reader, e, &plan)).collect();
+        assert_eq!(cloud.wrap_calls() - before.0, pairs);
+        assert_eq!(token.wrap_calls() - before.1, pairs);
+        assert_eq!(token.unwrap_calls() - before.2, pairs, "each pair is read back once");
+        let mut ids: Vec<_> = after.iter().flat_map(|envelope| pair_ids(envelope)).collect();
+        ids.dedup();
+        assert_eq!(ids.len(), pairs);
+        assert!(after.iter().all(|envelope| opens(&decryptor(&[(&p, &new)]), envelope)));
+    }
+}
+
+#[test]
+fn a_header_never_has_a_pair_twice_even_if_it_is_shared() {
+    let ((_, p), (_, old), (_, new)) = (provider("p"), customer("old"), customer("new"));
+    let ((_, q), (_, other)) = (provider("q"), customer("other"));
+    let envelope = encrypted(&[(&p, &old), (&q, &other)]);
+    let plan = RewrapPlan::new()
+        .from_key(KeySelector::new(p.holder().uri().clone()))
+        .to_customer(new.clone())
+        .add_keyslot(p.clone(), new.clone())
+        .share_pairs(PairLimits::default());
+    let once = rewrapped(&decryptor(&[(&p, &old)]), &envelope, &plan);
+    // And what comes again gets another one than it has.
+    let again = RewrapPlan { add: Vec::new(), ..plan };
+    let twice = rewrapped(&decryptor(&[(&p, &new)]), &once, &again);
+    let mut ids = [pair_ids(&once), pair_ids(&twice)].concat();
+    assert_eq!(ids.len(), 6);
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), 5, "only that of the other keyslot stayed");
+    assert!(opens(&decryptor(&[(&p, &new)]), &twice));
+}
+
+#[test]
+fn headers_of_two_contexts_or_two_keys_never_share_a_pair() {
+    let ((cloud, p), (_, old), (_, new)) = (provider("p"), customer("old"), customer("new"));
+    let (_, other) = customer("other");
+    let plan = RewrapPlan::new().to_customer(new).share_pairs(PairLimits::default());
+    let reader = Decryptor::any_context().provider(p.clone()).customer(old.clone());
+    let mut ids = Vec::new();
+    for object in ["a", "b"] {
+        let context = EncryptionContext::from_pairs([("object", object)]).unwrap();
+        let builder = Encryptor::builder(p.clone(), old.clone()).context(context);
+        let envelope = now(builder.prepare()).unwrap().encrypt_slice(b"attack at dawn").unwrap();
+        ids.extend(pair_ids(&rewrapped(&reader, &envelope, &plan)));
+        let plan = RewrapPlan { customer: Some(other.clone()), ..plan.clone() };
+        ids.extend(pair_ids(&rewrapped(&reader, &envelope, &plan)));
+    }
+    let before = ids.len();
+    ids.sort();
+    ids.dedup();
+    assert_eq!((before, ids.len()), (4, 4));
+    assert_eq!(cloud.wrap_calls(), 2 + 4);
+}
+
+fn pair_ids(envelope: &[u8]) -> Vec<String> {
+    let header = header(envelope);
+    let id = |keyslot: &PairKeyslot| keyslot.pair().pair_id().to_string();
+    header.header().supported_keyslots().map(id).collect()
 }
