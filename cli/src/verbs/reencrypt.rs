@@ -9,7 +9,7 @@ use super::{expecting, is_dash};
 use crate::App;
 use crate::args::ReencryptArgs;
 use crate::exit::Failure;
-use crate::holders::{self, Equipped};
+use crate::holders::{self, Equipped, Opened};
 use crate::input::{self, Candidate, Input};
 use crate::output::{Destination, Output};
 use crate::progress::Tracked;
@@ -104,14 +104,15 @@ impl KeySettings<'_> {
         self,
         decryptor: Decryptor,
         candidates: &[Candidate],
+        opened: &mut Opened,
     ) -> Result<Decryptor, Failure> {
         let headers: Vec<&Header> =
             candidates.iter().map(|candidate| candidate.header.header()).collect();
-        Ok(Equipped::new(decryptor, &headers, self.opening).await?.decryptor)
+        Ok(Equipped::of(decryptor, &headers, self.opening, opened).await?.decryptor)
     }
 
-    async fn builder(self) -> Result<EncryptorBuilder, Failure> {
-        holders::encryptor(self.new).await
+    async fn builder(self, opened: &mut Opened) -> Result<EncryptorBuilder, Failure> {
+        holders::encryptor_of(self.new, opened).await
     }
 }
 
@@ -122,8 +123,9 @@ fn in_place(
     keys: KeySettings<'_>,
 ) -> Result<Done, Failure> {
     let done = holders::runtime()?.block_on(async {
-        let decryptor = keys.equip(decryptor, &candidates).await?;
-        let builder = keys.builder().await?;
+        let mut opened = Opened::default();
+        let decryptor = keys.equip(decryptor, &candidates, &mut opened).await?;
+        let builder = keys.builder(&mut opened).await?;
         Ok::<_, Failure>(reencrypt_file(&decryptor, &args.input, builder).await?)
     })?;
     Ok(Done::from(done))
@@ -141,8 +143,9 @@ fn elsewhere(
 ) -> Result<Done, Failure> {
     let output = destination.open(&args.output, input.metadata(), input.len())?;
     let (envelope, encryptor) = holders::runtime()?.block_on(async {
-        let envelope = holders::open_envelope(candidates, decryptor, keys.opening).await?;
-        let builder = keys.builder().await?.context(envelope.header().context().clone());
+        let (mut opened, settings) = (Opened::default(), keys.opening);
+        let envelope = holders::open_envelope(candidates, decryptor, settings, &mut opened).await?;
+        let builder = keys.builder(&mut opened).await?.context(envelope.header().context().clone());
         Ok::<_, Failure>((envelope, builder.prepare().await?))
     })?;
     let envelope_id = encryptor.envelope_id();
