@@ -11,6 +11,7 @@ mod pipes;
 mod reencrypt;
 mod reports;
 mod rewrap;
+mod rewrap_trees;
 mod signals;
 mod tokens;
 mod trees;

@@ -322,9 +322,30 @@ pub(crate) struct ProveArgs {
 #[derive(Debug, ClapArgs)]
 #[command(after_long_help = REWRAP_EXAMPLES)]
 pub(crate) struct RewrapArgs {
-    /// The file to change
+    /// The file to change, or with -r the folder
     #[arg(value_name = "FILE", required_unless_present = "header")]
     pub(crate) input: Option<PathBuf>,
+
+    /// Change all files below the folder FILE, one after the other
+    ///
+    /// What is no envelope is passed over, and --from-key selects: holders are
+    /// asked for no other file. Files with the same encryption context get the
+    /// same new share pair, up to a bound: whoever obtains its two shares once
+    /// opens all of them.
+    #[arg(short, long, conflicts_with = "header", help_heading = "Folders")]
+    pub(crate) recursive: bool,
+
+    /// With -r: at most so many files under one new share pair
+    ///
+    /// A pair also ends after an hour.
+    #[arg(
+        long,
+        value_name = "N",
+        requires = "recursive",
+        default_value = "65536",
+        help_heading = "Folders"
+    )]
+    pub(crate) batch_files: NonZeroU64,
 
     /// The header, if it was kept apart: it alone changes
     ///
@@ -611,6 +632,9 @@ Examples:
   twinlock rewrap data.twl --context object=data \\
     --to-customer 'pkcs11:token=new;object=kek'
   twinlock rewrap data.twl --any-context --dry-run --json \\
+    --from-key 'pkcs11:token=old;object=kek' \\
+    --to-customer 'pkcs11:token=new;object=kek'
+  twinlock rewrap -r archive --any-context --json \\
     --from-key 'pkcs11:token=old;object=kek' \\
     --to-customer 'pkcs11:token=new;object=kek'
   twinlock rewrap data.twl --context object=data --add-keyslot \\

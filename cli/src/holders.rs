@@ -195,8 +195,8 @@ impl NewKeys {
         &self,
         mut plan: RewrapPlan,
         access: &Access,
+        opened: &mut Opened,
     ) -> Result<RewrapPlan, Failure> {
-        let mut opened = Opened::default();
         if let Some(spec) = &self.provider {
             let holder = opened.get(spec, Side::Provider, access).await?;
             plan = plan.to_provider(ProviderKey::shared(holder)?);

@@ -257,7 +257,7 @@ pub(super) struct Rig {
     pub(super) dir: Dir,
     hsm: SoftHsm,
     pub(super) proxy: KmsProxy,
-    provider: String,
+    pub(super) provider: String,
 }
 
 impl Rig {
@@ -296,7 +296,7 @@ impl Rig {
         dir
     }
 
-    fn uri(&self, label: &str) -> String {
+    pub(super) fn uri(&self, label: &str) -> String {
         crate::support::softhsm::uri_in(self.hsm.folder(), label)
     }
 

@@ -295,16 +295,16 @@ fn folders_that_lie_in_one_another_and_other_misuse_are_refused() {
     assert!(dir.run(["encrypt", "data"]).with(2).stderr.contains("-r and -o FOLDER"));
 }
 
-fn encrypt(dir: &Dir, more: &[&str]) -> Ended {
+pub(super) fn encrypt(dir: &Dir, more: &[&str]) -> Ended {
     dir.run(["encrypt", "-r", "data", "-o", "enc"].iter().chain(more).copied())
 }
 
-fn decrypt(dir: &Dir, more: &[&str]) -> Ended {
+pub(super) fn decrypt(dir: &Dir, more: &[&str]) -> Ended {
     dir.run(["decrypt", "-r", "enc", "-o", "back"].iter().chain(more).copied())
 }
 
 /// So many small files below `data`, a hundred in a folder.
-fn plant(dir: &Dir, number: usize) {
+pub(super) fn plant(dir: &Dir, number: usize) {
     for n in 0..number {
         let folder = dir.path(&format!("data/{:02}", n / 100));
         if n % 100 == 0 {
@@ -315,7 +315,7 @@ fn plant(dir: &Dir, number: usize) {
 }
 
 /// The regular files and links below `root`, and what is in them.
-fn files(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+pub(super) fn files(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut folders = vec![root.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -333,15 +333,15 @@ fn files(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
-fn documents(ended: &Ended) -> Vec<Value> {
+pub(super) fn documents(ended: &Ended) -> Vec<Value> {
     ended.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-fn last_document(ended: &Ended) -> Value {
+pub(super) fn last_document(ended: &Ended) -> Value {
     documents(ended).pop().expect("a summary")
 }
 
-fn text(value: &Value) -> &str {
+pub(super) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 

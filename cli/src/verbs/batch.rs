@@ -237,7 +237,7 @@ impl<W: Work> Run<'_, W> {
 }
 
 /// A holder is down, busy or slow; that says nothing about the file.
-fn is_worth_a_retry(failure: &Failure) -> bool {
+pub(super) fn is_worth_a_retry(failure: &Failure) -> bool {
     matches!(failure.kind, Kind::Unavailable | Kind::TimedOut)
 }
 
@@ -289,7 +289,7 @@ impl Files {
     }
 }
 
-fn counted(number: u64, what: &str) -> String {
+pub(super) fn counted(number: u64, what: &str) -> String {
     match number {
         1 => format!("1 {what}"),
         _ => format!("{number} {what}s"),

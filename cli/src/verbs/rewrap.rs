@@ -1,5 +1,7 @@
 //! `twinlock rewrap`
 
+mod tree;
+
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -15,7 +17,7 @@ use crate::App;
 use crate::args::RewrapArgs;
 use crate::args::values::KeyslotUris;
 use crate::exit::Failure;
-use crate::holders::{self, Equipped, NewKeys};
+use crate::holders::{self, Equipped, NewKeys, Opened};
 use crate::input::{self, Input};
 use crate::report::{self, Outcome};
 use crate::settings::{KeyPair, KeySpec, Settings};
@@ -28,6 +30,13 @@ const NOT_REVOKED: &str = "Rewrap is not revocation: an old copy of the header s
 #[derive(Serialize)]
 struct Report {
     input: String,
+    #[serde(flatten)]
+    facts: Facts,
+}
+
+/// What it says of one file.
+#[derive(Serialize)]
+struct Facts {
     dry_run: bool,
     changed: bool,
     changes: Vec<Change>,
@@ -55,6 +64,9 @@ struct Keys {
 }
 
 pub(crate) fn run(app: &App<'_>, args: &RewrapArgs) -> Result<Outcome, Failure> {
+    if args.recursive {
+        return tree::run(app, args);
+    }
     let file = args.header.as_deref().or(args.input.as_deref());
     let file = file
         .filter(|file| !is_dash(file))
@@ -76,9 +88,11 @@ pub(crate) fn run(app: &App<'_>, args: &RewrapArgs) -> Result<Outcome, Failure> 
 
     let done = holders::runtime()?.block_on(async {
         let headers: Vec<_> = headers.iter().map(|header| header.header()).collect();
-        let Equipped { decryptor, .. } = Equipped::new(decryptor, &headers, &settings).await?;
-        let plan = new_keys.open(plan, &settings.access).await?;
-        let done = rewrap(&decryptor, file, &plan, args).await;
+        let mut opened = Opened::default();
+        let Equipped { decryptor, .. } =
+            Equipped::of(decryptor, &headers, &settings, &mut opened).await?;
+        let plan = new_keys.open(plan, &settings.access, &mut opened).await?;
+        let done = rewrap(&decryptor, file, &plan, args.header.is_some(), args.dry_run).await;
         done.map_err(|error| Failure::from(error).about(&name))
     })?;
 
@@ -86,16 +100,19 @@ pub(crate) fn run(app: &App<'_>, args: &RewrapArgs) -> Result<Outcome, Failure> 
         true => String::new(),
         false => text(&name, args.dry_run, &done),
     };
-    Ok(Outcome::new("rewrap", text, &Report::new(name, args.dry_run, &done)))
+    let report = Report { input: name, facts: Facts::new(args.dry_run, &done) };
+    Ok(Outcome::new("rewrap", text, &report))
 }
 
+/// `is_apart` says that the file is a header alone.
 async fn rewrap(
     decryptor: &Decryptor,
     file: &Path,
     plan: &RewrapPlan,
-    args: &RewrapArgs,
+    is_apart: bool,
+    dry_run: bool,
 ) -> Result<FileRewrap, RewrapFileError> {
-    match (args.header.is_some(), args.dry_run) {
+    match (is_apart, dry_run) {
         (false, false) => rewrap_file(decryptor, file, plan).await,
         (false, true) => preview_rewrap_file(decryptor, file, plan).await,
         (true, false) => rewrap_header_file(decryptor, file, plan).await,
@@ -179,10 +196,9 @@ fn text(name: &str, dry_run: bool, done: &FileRewrap) -> String {
     text
 }
 
-impl Report {
-    fn new(input: String, dry_run: bool, done: &FileRewrap) -> Self {
+impl Facts {
+    fn new(dry_run: bool, done: &FileRewrap) -> Self {
         Self {
-            input,
             dry_run,
             changed: !dry_run && !done.changes.is_empty(),
             changes: done.changes.iter().map(Change::of).collect(),

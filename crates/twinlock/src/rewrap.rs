@@ -509,6 +509,22 @@ impl<'a> Work<'a> {
 }
 
 impl RewrapPlan {
+    /// True if `header` may have something to change, as far as that can be said
+    /// before it is opened: for a selection among many files that asks no holder.
+    /// Nothing of `header` was verified.
+    #[must_use]
+    pub fn may_change(&self, decryptor: &Decryptor, header: &Header) -> bool {
+        let selects = |keyslot: &PairKeyslot| match &self.from {
+            Some(key) => {
+                let pair = keyslot.pair();
+                key.matches(decryptor, pair.provider()) || key.matches(decryptor, pair.customer())
+            }
+            None => self.provider.is_some() || self.customer.is_some(),
+        };
+        let changes = |keyslot| selects(keyslot) || self.removes(decryptor, keyslot);
+        !self.add.is_empty() || header.supported_keyslots().any(changes)
+    }
+
     /// The keyslots that get new shares.
     fn selected<'h>(
         &self,
