@@ -76,6 +76,14 @@ impl Target {
     }
 }
 
+impl Drop for Target {
+    /// To close the file is not enough: a process that another thread is just
+    /// starting has it open too, until it runs its program.
+    fn drop(&mut self) {
+        let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
+    }
+}
+
 /// Why a file is not to be changed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TargetError {
