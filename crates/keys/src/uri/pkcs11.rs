@@ -36,6 +36,8 @@ pub struct Pkcs11Uri {
     module_path: Option<String>,
     pin_source: Option<String>,
     pin_value: Option<Zeroizing<String>>,
+    public_key: Option<String>,
+    spki_sha256: Option<[u8; 32]>,
 }
 
 /// Longest URI that is read from a profile or a command line, in bytes behind
@@ -112,6 +114,15 @@ impl Pkcs11Uri {
         self
     }
 
+    /// The same RSA key, whose public part lies in the file that `source` names
+    /// and has a `SubjectPublicKeyInfo` with this SHA-256.
+    #[must_use]
+    pub fn with_public_key(mut self, source: impl Into<String>, spki_sha256: [u8; 32]) -> Self {
+        self.public_key = Some(source.into());
+        self.spki_sha256 = Some(spki_sha256);
+        self
+    }
+
     /// The key's name and how this machine reaches it, as a profile has it.
     /// A PIN in the URI is left out.
     #[must_use]
@@ -121,7 +132,13 @@ impl Pkcs11Uri {
             let separator = if text.ends_with(':') { "" } else { ";" };
             text.push_str(&format!("{separator}slot-id={slot}"));
         }
-        let query = [("module-path", &self.module_path), ("pin-source", &self.pin_source)];
+        let pin = self.spki_sha256.map(|pin| hex(&pin));
+        let query = [
+            ("module-path", &self.module_path),
+            ("pin-source", &self.pin_source),
+            ("public-key", &self.public_key),
+            ("spki-sha256", &pin),
+        ];
         let mut separator = '?';
         for (name, value) in query {
             let Some(value) = value else { continue };
@@ -225,6 +242,20 @@ impl Pkcs11Uri {
         self.pin_value.as_deref().map(String::as_str)
     }
 
+    /// Where the public part of an RSA key is, as PEM: a path, or `file:` and a
+    /// path. Whoever names it may wrap without the token.
+    #[must_use]
+    pub fn public_key(&self) -> Option<&str> {
+        self.public_key.as_deref()
+    }
+
+    /// The SHA-256 of the RSA key's `SubjectPublicKeyInfo` (DER): the key is
+    /// this one, or refused.
+    #[must_use]
+    pub fn spki_sha256(&self) -> Option<[u8; 32]> {
+        self.spki_sha256
+    }
+
     fn set_path_attribute(&mut self, name: &str, value: Vec<u8>) -> Result<(), KeyUriError> {
         match name {
             "token" => set_text(&mut self.token, value),
@@ -236,9 +267,8 @@ impl Pkcs11Uri {
             "id" if value.is_empty() => Err(bad("an id has at least one byte")),
             "id" => set(&mut self.id, value),
             "slot-id" => set(&mut self.slot_id, number(&value)?),
-            "module-path" | "module-name" | "pin-source" | "pin-value" => {
-                Err(bad("module and PIN attributes stand behind '?', separated by '&'"))
-            }
+            "module-path" | "module-name" | "pin-source" | "pin-value" | "public-key"
+            | "spki-sha256" => Err(bad("how a key is reached stands behind '?', separated by '&'")),
             _ => Err(bad("an attribute that Twinlock does not know stands before '?'")),
         }
     }
@@ -248,6 +278,8 @@ impl Pkcs11Uri {
             "module-path" => set_text(&mut self.module_path, value),
             "pin-source" => set_text(&mut self.pin_source, value),
             "pin-value" => set(&mut self.pin_value, Zeroizing::new(text(value)?)),
+            "public-key" => set_text(&mut self.public_key, value),
+            "spki-sha256" => set(&mut self.spki_sha256, sha256(&value)?),
             "token" | "object" | "id" | "type" | "slot-id" | "serial" => {
                 Err(bad("token, object and id stand before '?', separated by ';'"))
             }
@@ -278,6 +310,8 @@ impl fmt::Debug for Pkcs11Uri {
             .field("slot_id", &self.slot_id)
             .field("module_path", &self.module_path)
             .field("pin_source", &self.pin_source)
+            .field("public_key", &self.public_key)
+            .field("spki_sha256", &self.spki_sha256.map(|pin| hex(&pin)))
             .finish_non_exhaustive()
     }
 }
@@ -325,6 +359,22 @@ fn number(value: &[u8]) -> Result<u64, KeyUriError> {
         .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
         .and_then(|digits| digits.parse().ok())
         .ok_or(bad("slot-id is a decimal number"))
+}
+
+fn sha256(value: &[u8]) -> Result<[u8; 32], KeyUriError> {
+    let digit =
+        |byte: &u8| char::from(*byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let digits: Option<Vec<u8>> = value.iter().map(digit).collect();
+    let bytes = digits.filter(|digits| digits.len() == 64).map(|digits| {
+        digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect::<Vec<u8>>()
+    });
+    bytes
+        .and_then(|bytes| bytes.try_into().ok())
+        .ok_or(bad("spki-sha256 is 64 hexadecimal digits: the SHA-256 of the public key"))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn escape_all(bytes: &[u8]) -> String {

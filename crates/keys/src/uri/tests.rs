@@ -120,6 +120,27 @@ fn query_attributes_are_read() {
 }
 
 #[test]
+fn a_public_key_and_its_pin_are_read_and_stay_out_of_the_name() {
+    let pin = "0123456789abcdefABCDEF0123456789".repeat(2);
+    let uri = format!("pkcs11:token=T;object=k?public-key=file:/a%20b.pem&spki-sha256={pin}");
+    let uri = Pkcs11Uri::parse(&uri).unwrap();
+    assert_eq!(uri.public_key(), Some("file:/a b.pem"));
+    assert_eq!(uri.spki_sha256().unwrap()[..4], [0x01, 0x23, 0x45, 0x67]);
+    assert_eq!(uri.key_uri().as_str(), "pkcs11:token=T;object=k");
+    assert_eq!(Pkcs11Uri::parse(&uri.profile_uri()), Ok(uri));
+}
+
+#[test]
+fn a_pin_of_a_public_key_has_64_digits() {
+    for pin in ["", "00", &"0".repeat(63), &"0".repeat(65), &"g".repeat(64), &"%C3%A9".repeat(32)] {
+        let uri = format!("pkcs11:token=T;object=k?public-key=/k.pem&spki-sha256={pin}");
+        assert!(Pkcs11Uri::parse(&uri).is_err(), "{pin}");
+    }
+    let before = format!("pkcs11:token=T;object=k;spki-sha256={}", "0".repeat(64));
+    assert!(Pkcs11Uri::parse(&before).is_err());
+}
+
+#[test]
 fn a_profile_keeps_a_slot_that_stands_alone() {
     let uri = Pkcs11Uri::parse_any("pkcs11:slot-id=3?module-path=/m.so").unwrap();
     assert_eq!(uri.profile_uri(), "pkcs11:slot-id=3?module-path=/m.so");
@@ -174,7 +195,8 @@ proptest! {
 
     #[test]
     fn any_label_survives(token in "[^\\x00]{1,32}", object in "[^\\x00]{1,32}", path in "/[^\\x00]{1,20}") {
-        let uri = Pkcs11Uri::of_key(token, object).with_module_path(&path).with_pin_source(path);
+        let uri = Pkcs11Uri::of_key(token, object).with_module_path(&path).with_pin_source(&path);
+        let uri = uri.with_public_key(path, [0xA5; 32]);
         prop_assert_eq!(Pkcs11Uri::parse(&uri.profile_uri()), Ok(uri.clone()));
         let name = uri.key_uri();
         prop_assert_eq!(Pkcs11Uri::parse(name.as_str()).map(|uri| uri.key_uri()), Ok(name));
