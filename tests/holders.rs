@@ -35,6 +35,15 @@ fn a_holder_that_may_only_wrap_is_the_callers_choice() {
 }
 
 #[test]
+fn of_two_holders_the_one_that_can_only_wrap_is_not_asked_to_unwrap() {
+    let people = People::new();
+    let exported = Strange { only_wraps: true, ..Strange::over(&people.token) };
+    now(people.builder_with(exported).prepare()).unwrap();
+    let calls = [&people.cloud, &people.token].map(|holder| holder.unwrap_calls());
+    assert_eq!(calls, [1, 0]);
+}
+
+#[test]
 fn a_holder_that_does_not_give_back_what_it_wrapped_is_found_out() {
     let people = People::new();
     let forgetful = Strange::over(&people.token).unwrapping(|_| Share::copy_of(&[7; 32]));
@@ -344,6 +353,7 @@ struct Strange {
     uri: KeyUri,
     wrapping: fn(WrappedShare) -> WrappedShare,
     unwrapping: fn(Share) -> Share,
+    only_wraps: bool,
     seen: Option<Arc<std::sync::Mutex<Vec<WrapContext>>>>,
     /// How many calls have begun: each ends when there are two to a round.
     meeting: Option<Arc<AtomicUsize>>,
@@ -356,6 +366,7 @@ impl Strange {
             uri: inner.uri().clone(),
             wrapping: |wrapped| wrapped,
             unwrapping: |share| share,
+            only_wraps: false,
             seen: None,
             meeting: None,
         }
@@ -400,6 +411,10 @@ impl KeyHolder for Strange {
             self.note(context).await;
             self.inner.wrap_key(share, context).await.map(self.wrapping)
         })
+    }
+
+    fn only_wraps(&self) -> bool {
+        self.only_wraps
     }
 
     fn unwrap_key<'a>(

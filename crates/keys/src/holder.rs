@@ -32,6 +32,13 @@ pub trait KeyHolder: Send + Sync {
         context: &'a WrapContext,
     ) -> BoxFuture<'a, Result<WrappedShare, HolderError>>;
 
+    /// True for a holder that can only wrap, because its caller asked for that
+    /// by naming one: an exported public key. What it wraps is not read back
+    /// before it is used, and the library says so in a warning.
+    fn only_wraps(&self) -> bool {
+        false
+    }
+
     /// Unwraps what [`KeyHolder::wrap_key`] of the same key made.
     fn unwrap_key<'a>(
         &'a self,

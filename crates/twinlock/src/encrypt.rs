@@ -230,7 +230,11 @@ impl EncryptorBuilder {
 
     /// Takes holders at their word. By default each holder must unwrap what it
     /// wrapped before anything is encrypted, for a share that cannot be
-    /// unwrapped is data lost. For a holder whose credentials may only wrap.
+    /// unwrapped is data lost. For a holder whose credentials may only wrap; one
+    /// that can do nothing else ([`KeyHolder::only_wraps`], an exported public
+    /// key) is not asked in any case.
+    ///
+    /// [`KeyHolder::only_wraps`]: twinlock_keys::KeyHolder::only_wraps
     pub fn without_read_back(mut self) -> Self {
         self.read_back = false;
         self

@@ -5,8 +5,8 @@ use twinlock_format::{
     EncryptionContext, EnvelopeId, PairId, PairKeyslot, ShareSlot, Side, WrappedPair, schedule,
 };
 use twinlock_keys::{
-    CustomerKey, HolderError, KeyHolder, ProviderKey, Secret, Share, ShareAlgorithm, WrapContext,
-    WrappedShare,
+    CustomerKey, HolderError, KeyHolder, KeyUri, ProviderKey, Secret, Share, ShareAlgorithm,
+    WrapContext, WrappedShare,
 };
 
 use crate::cache::{CacheKey, UnwrapCache};
@@ -76,7 +76,9 @@ impl WrapRequest<'_> {
         };
         let bound = wrap_context(self.side, self.pair_id, self.context);
         let wrapped = holder.wrap_key(share, &bound).await.map_err(failed)?;
-        if self.read_back {
+        if self.read_back && holder.only_wraps() {
+            warn_not_read_back(keys_side(self.side), holder.uri());
+        } else if self.read_back {
             let back = holder.unwrap_key(&wrapped, &bound).await.map_err(failed)?;
             // Both are ours and never leave: there is nothing to time.
             if back.expose() != share.expose() {
@@ -96,6 +98,15 @@ impl WrapRequest<'_> {
         )
         .map_err(|source| PrepareError::HolderAnswer { uri: holder.uri().clone(), source })
     }
+}
+
+/// Who named an exported public key has chosen this, and should still know.
+fn warn_not_read_back(side: twinlock_keys::Side, uri: &KeyUri) {
+    tracing::warn!(
+        key = %uri,
+        "the {side} share was not read back: only a public key is here; make sure that its \
+         private key opens what is encrypted with it"
+    );
 }
 
 /// Why one holder gave no usable share.
