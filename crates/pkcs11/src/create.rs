@@ -17,6 +17,8 @@ use crate::workers::Retry;
 use crate::{KeyFacts, Pkcs11Error, Token, TokenFacts, TokenOptions, facts, slots};
 
 const KEK_LEN: u8 = 32;
+/// Tokens may search for two primes for minutes.
+const CREATE_RSA_DEADLINE: Duration = Duration::from_secs(300);
 const ID_LEN: usize = 16;
 /// `CK_TOKEN_INFO` has room for so many bytes of a label.
 const TOKEN_LABEL_LEN: usize = 32;
@@ -31,7 +33,58 @@ const CREATE_TOKEN_DEADLINE: Duration = Duration::from_secs(30);
 /// As [`Token::open`], and when a key of that label or id exists already. After
 /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) the key may exist or not.
 pub async fn create_kek(uri: &Pkcs11Uri, options: TokenOptions) -> Result<KeyFacts, Pkcs11Error> {
-    let name = KeyName::of_secret_key(uri)?;
+    let deadline = options.deadline();
+    create(uri, options, deadline, generate_aes).await
+}
+
+/// Creates the customer KEK that `uri` names: an RSA key pair of the exponent
+/// 65537, made by the token, whose private part is sensitive, not extractable
+/// and for decrypting only. The public part lies beside it, under the same label
+/// and id. Without `id=` they get a random id.
+///
+/// Five minutes is the deadline for this, unless the `options` have a longer one:
+/// tokens may take their time to find primes.
+///
+/// # Errors
+/// As [`create_kek`].
+pub async fn create_rsa_kek(
+    uri: &Pkcs11Uri,
+    size: RsaSize,
+    options: TokenOptions,
+) -> Result<KeyFacts, Pkcs11Error> {
+    let deadline = options.deadline().max(CREATE_RSA_DEADLINE);
+    let generate =
+        move |token: &TokenSession, label: &str, id| generate_rsa(token, size, label, id);
+    create(uri, options, deadline, generate).await
+}
+
+/// How large a new RSA key is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RsaSize {
+    /// 3072 bits, of a strength of 128.
+    Rsa3072,
+    /// 4096 bits: larger and slower, for those who have to.
+    Rsa4096,
+}
+
+impl RsaSize {
+    fn bits(self) -> u16 {
+        match self {
+            Self::Rsa3072 => 3072,
+            Self::Rsa4096 => 4096,
+        }
+    }
+}
+
+/// Creates a key by `generate`, which is given the label and the id.
+async fn create(
+    uri: &Pkcs11Uri,
+    options: TokenOptions,
+    deadline: Duration,
+    generate: impl Fn(&TokenSession, &str, Vec<u8>) -> Result<KeyFacts, Pkcs11Error> + Send + 'static,
+) -> Result<KeyFacts, Pkcs11Error> {
+    let name = KeyName::of_kek(uri)?;
     let Some(label) = name.label.clone() else {
         return Err(Pkcs11Error::misconfigured("a new key needs a label: add object=<label>"));
     };
@@ -44,7 +97,7 @@ pub async fn create_kek(uri: &Pkcs11Uri, options: TokenOptions) -> Result<KeyFac
         };
         generate(token, &label, id)
     };
-    token.call(Retry::Never, create).await
+    token.call_within(deadline, Retry::Never, create).await
 }
 
 /// Initialises the first empty slot of the module that `uri` names as a token
@@ -70,14 +123,14 @@ pub async fn create_token(
 }
 
 fn refuse_existing(token: &TokenSession, name: &KeyName) -> Result<(), Pkcs11Error> {
-    let by_label = KeyName { id: None, ..name.clone() };
-    let by_id = KeyName { label: None, ..name.clone() };
+    let by_label = KeyName { class: None, id: None, ..name.clone() };
+    let by_id = KeyName { class: None, label: None, ..name.clone() };
     let names = [Some(by_label), name.id.is_some().then_some(by_id)];
     for name in names.into_iter().flatten() {
         if !lookup::find_all(token, &name)?.is_empty() {
             let token = &token.token.label;
             return Err(Pkcs11Error::misconfigured(format!(
-                "there is a secret key {name} on {token:?} already; choose another name"
+                "there is a key {name} on {token:?} already; choose another name"
             )));
         }
     }
@@ -93,7 +146,7 @@ fn random_id(token: &TokenSession) -> Result<Vec<u8>, Pkcs11Error> {
     Ok(id)
 }
 
-fn generate(token: &TokenSession, label: &str, id: Vec<u8>) -> Result<KeyFacts, Pkcs11Error> {
+fn generate_aes(token: &TokenSession, label: &str, id: Vec<u8>) -> Result<KeyFacts, Pkcs11Error> {
     let mut template = vec![
         Attribute::Token(true),
         Attribute::Private(true),
@@ -122,6 +175,57 @@ fn generate(token: &TokenSession, label: &str, id: Vec<u8>) -> Result<KeyFacts, 
     let facts = facts::read(token, key)?;
     facts.check_kek(false)?;
     Ok(facts)
+}
+
+fn generate_rsa(
+    token: &TokenSession,
+    size: RsaSize,
+    label: &str,
+    id: Vec<u8>,
+) -> Result<KeyFacts, Pkcs11Error> {
+    let mut public = uses_of_public_key();
+    let bits = std::ffi::c_ulong::from(size.bits());
+    public.push(Attribute::ModulusBits(bits.into()));
+    public.push(Attribute::PublicExponent(vec![1, 0, 1]));
+    let mut private = uses_of_private_key();
+    if !token.vendor.rsa_mechanisms.is_empty() {
+        private.push(Attribute::AllowedMechanisms(token.vendor.rsa_mechanisms.to_vec()));
+    }
+    for template in [&mut public, &mut private] {
+        template.push(Attribute::Label(label.as_bytes().to_vec()));
+        template.push(Attribute::Id(id.clone()));
+    }
+    let (_, private) = token
+        .session
+        .generate_key_pair(&Mechanism::RsaPkcsKeyPairGen, &public, &private)
+        .map_err(|error| Pkcs11Error::of_call(error, "create the key pair"))?;
+    // What the token made of it, not what it was asked for.
+    let facts = facts::read(token, private)?;
+    facts.check_kek(false)?;
+    Ok(facts)
+}
+
+fn uses_of_public_key() -> Vec<Attribute> {
+    vec![
+        Attribute::Token(true),
+        Attribute::Private(false),
+        Attribute::Encrypt(true),
+        Attribute::Verify(false),
+        Attribute::Wrap(false),
+    ]
+}
+
+fn uses_of_private_key() -> Vec<Attribute> {
+    vec![
+        Attribute::Token(true),
+        Attribute::Private(true),
+        Attribute::Sensitive(true),
+        Attribute::Extractable(false),
+        Attribute::Decrypt(true),
+        Attribute::Unwrap(false),
+        Attribute::Sign(false),
+        Attribute::Derive(false),
+    ]
 }
 
 fn new_token_label(uri: &Pkcs11Uri) -> Result<String, Pkcs11Error> {

@@ -5,8 +5,9 @@ use std::fmt;
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
 use twinlock_keys::KeyUri;
 
+use crate::public_key::{bit_length, without_zeros};
 use crate::session::TokenSession;
-use crate::{Pkcs11Error, TokenFacts};
+use crate::{Pkcs11Error, RsaPublicKey, TokenFacts, public_key};
 
 /// A key on a token, as its attributes describe it. An attribute that the
 /// token does not tell is `None`.
@@ -50,6 +51,10 @@ pub struct KeyFacts {
     pub sign: Option<bool>,
     /// `CKA_DERIVE`
     pub derive: Option<bool>,
+    /// `CKA_MODULUS`, without leading zeros.
+    pub(crate) modulus: Option<Vec<u8>>,
+    /// `CKA_PUBLIC_EXPONENT`
+    pub(crate) exponent: Option<Vec<u8>>,
     /// True if its token wants a PIN before it shows private keys.
     pub(crate) login_required: bool,
 }
@@ -90,12 +95,8 @@ impl KeyFacts {
     pub fn kek_problem(&self, allow_extractable: bool) -> Option<String> {
         let yes = |fact: Option<bool>| fact == Some(true);
         let no = |fact: Option<bool>| fact == Some(false);
-        if self.kind != KeyKind::Aes || self.bits != Some(256) {
-            let bits = self.bits.map_or_else(|| "unknown".to_owned(), |bits| bits.to_string());
-            return Some(format!("it is not an AES-256 key ({}, {bits} bits)", self.kind));
-        }
-        if !yes(self.encrypt) || !yes(self.decrypt) {
-            return Some("it is not for both encrypting and decrypting".to_owned());
+        if let Some(problem) = self.kind_problem() {
+            return Some(problem);
         }
         if !allow_extractable && !no(self.extractable) {
             return Some("it is extractable: it can leave the token".to_owned());
@@ -107,6 +108,40 @@ impl KeyFacts {
             return Some("it is public: no PIN is needed to use it, or to put it there".to_owned());
         }
         None
+    }
+
+    /// Why a key of this kind, size and use cannot be a KEK.
+    fn kind_problem(&self) -> Option<String> {
+        let is_for = |use_: Option<bool>| use_ == Some(true);
+        match (self.kind, self.bits) {
+            (KeyKind::Aes, Some(256)) if is_for(self.encrypt) && is_for(self.decrypt) => None,
+            (KeyKind::Aes, Some(256)) => {
+                Some("it is not for both encrypting and decrypting".to_owned())
+            }
+            (KeyKind::RsaPrivate, _) if !is_for(self.decrypt) => {
+                Some("it is not for decrypting".to_owned())
+            }
+            (KeyKind::RsaPrivate, _) => match &self.modulus {
+                Some(modulus) => public_key::problem(modulus, self.exponent()),
+                None => Some("the token does not tell its modulus".to_owned()),
+            },
+            (kind, bits) => {
+                let bits = bits.map_or_else(|| "unknown".to_owned(), |bits| bits.to_string());
+                Some(format!("it is neither an AES-256 nor an RSA key ({kind}, {bits} bits)"))
+            }
+        }
+    }
+
+    /// The public part of an RSA key, of what the token says about the private
+    /// one: anybody can put a public key beside it.
+    pub(crate) fn public_key(&self) -> Result<RsaPublicKey, Pkcs11Error> {
+        RsaPublicKey::new(self.modulus.as_deref().unwrap_or_default(), self.exponent())
+    }
+
+    /// A token that does not tell it has the usual one, or gives nothing back
+    /// that was wrapped.
+    fn exponent(&self) -> &[u8] {
+        self.exponent.as_deref().filter(|exponent| !exponent.is_empty()).unwrap_or(&[1, 0, 1])
     }
 
     /// True for a key that is no matter of the PIN, on a token that has one.
@@ -128,13 +163,14 @@ impl KeyFacts {
     }
 }
 
-const ATTRIBUTES: [AttributeType; 18] = [
+const ATTRIBUTES: [AttributeType; 19] = [
     AttributeType::Class,
     AttributeType::KeyType,
     AttributeType::Label,
     AttributeType::Id,
     AttributeType::ValueLen,
     AttributeType::Modulus,
+    AttributeType::PublicExponent,
     AttributeType::Private,
     AttributeType::Sensitive,
     AttributeType::AlwaysSensitive,
@@ -190,6 +226,8 @@ impl KeyFacts {
             unwrap: None,
             sign: None,
             derive: None,
+            modulus: None,
+            exponent: None,
             login_required: token.login_required,
         }
     }
@@ -199,7 +237,11 @@ impl KeyFacts {
             Attribute::Label(label) => self.label = String::from_utf8_lossy(&label).into_owned(),
             Attribute::Id(id) => self.id = id,
             Attribute::ValueLen(bytes) => self.bits = Some(usize::from(bytes) as u64 * 8),
-            Attribute::Modulus(modulus) => self.bits = Some(bit_length(&modulus)),
+            Attribute::Modulus(modulus) => {
+                self.bits = Some(bit_length(&modulus));
+                self.modulus = Some(without_zeros(&modulus).to_vec());
+            }
+            Attribute::PublicExponent(exponent) => self.exponent = Some(exponent),
             Attribute::Private(value) => self.private = Some(value),
             Attribute::Sensitive(value) => self.sensitive = Some(value),
             Attribute::AlwaysSensitive(value) => self.always_sensitive = Some(value),
@@ -236,10 +278,4 @@ fn uri_of(facts: &KeyFacts) -> Option<KeyUri> {
         (true, true) => return None,
     };
     format!("pkcs11:token={};{key}", escaped(facts.token.as_bytes())).parse().ok()
-}
-
-fn bit_length(modulus: &[u8]) -> u64 {
-    let digits = modulus.iter().skip_while(|byte| **byte == 0).count() as u64;
-    let first = modulus.iter().find(|byte| **byte != 0);
-    digits * 8 - first.map_or(0, |byte| u64::from(byte.leading_zeros()))
 }

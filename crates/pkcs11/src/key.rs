@@ -1,27 +1,46 @@
 //! The customer's KEK on a token.
 
+use std::sync::Arc;
+
+use cryptoki::object::ObjectHandle;
 use twinlock_keys::{
     BoxFuture, HolderAnswer, HolderError, KeyHolder, KeyUri, Pkcs11Uri, Share, ShareAlgorithm,
     WrapContext, WrappedShare,
 };
 
 use crate::lookup::{self, KeyName};
+use crate::oaep::{self, Unpadding};
+use crate::session::TokenSession;
 use crate::workers::Retry;
-use crate::{ErrorKind, KeyFacts, Pkcs11Error, Token, TokenOptions, aead};
+use crate::{KeyFacts, KeyKind, Pkcs11Error, RsaPublicKey, Token, TokenOptions, aead, look};
 
 const SHARE_LEN: usize = 32;
 
-/// A customer KEK: an AES-256 key that never leaves its token.
+/// A customer KEK that never leaves its token: an AES-256 key, or the private
+/// part of an RSA key of 2048 bits or more.
 ///
-/// Each share is encrypted and decrypted inside the token with AES-GCM, bound
-/// to its context as AAD. Wrapped, it is IV || ciphertext || tag: 60 bytes (64
-/// where the token insists on an IV of 16).
+/// With AES each share is encrypted and decrypted inside the token with AES-GCM,
+/// bound to its context as AAD. Wrapped, it is IV || ciphertext || tag: 60 bytes
+/// (64 where the token insists on an IV of 16).
+///
+/// With RSA each share is encrypted in this process by RSA-OAEP with SHA-256,
+/// under the public key that the token showed when it was opened, and decrypted
+/// inside the token. Wrapped, it is as long as the modulus. RSA binds no context:
+/// a share of another one is found out by its check, after it was unwrapped.
 #[derive(Debug)]
 pub struct Pkcs11Key {
     uri: KeyUri,
     name: KeyName,
     token: Token,
     facts: KeyFacts,
+    kek: Kek,
+}
+
+/// What kind of KEK it is, and what follows from that.
+#[derive(Clone, Debug)]
+enum Kek {
+    Aes,
+    Rsa { public: Arc<RsaPublicKey>, unpadding: Unpadding },
 }
 
 impl Pkcs11Key {
@@ -29,11 +48,13 @@ impl Pkcs11Key {
     ///
     /// # Errors
     /// When the module, the token, the PIN or the key is not there or not
-    /// right: the key must be the only AES-256 key of its name, for encrypting
-    /// and decrypting, sensitive, not extractable, and private where the token
-    /// has a PIN (unless [`TokenOptions::with_extractable_keys`]).
+    /// right: the key must be the only AES or RSA key of its name, AES-256 for
+    /// encrypting and decrypting or RSA (2048 to 8192 bits, exponent 65537) for
+    /// decrypting, sensitive, not extractable, and private where the token has a
+    /// PIN (unless [`TokenOptions::with_extractable_keys`]). If the URI has a
+    /// `spki-sha256`, it must be that RSA key.
     pub async fn open(uri: &Pkcs11Uri, options: TokenOptions) -> Result<Self, Pkcs11Error> {
-        KeyName::of_secret_key(uri)?;
+        KeyName::of_kek(uri)?;
         Self::on(&Token::open(uri, options).await?, uri).await
     }
 
@@ -42,14 +63,19 @@ impl Pkcs11Key {
     /// # Errors
     /// As [`Pkcs11Key::open`].
     pub async fn on(token: &Token, uri: &Pkcs11Uri) -> Result<Self, Pkcs11Error> {
-        let name = KeyName::of_secret_key(uri)?;
+        let name = KeyName::of_kek(uri)?;
         let find = {
             let name = name.clone();
             move |token: &mut _| lookup::find(token, &name).map(|(_, facts)| facts)
         };
         let facts = token.call(Retry::Once, find).await?;
         facts.check_kek(token.options().allows_extractable())?;
-        Ok(Self { uri: uri.key_uri(), name, token: token.clone(), facts })
+        let name = name.with_kind(facts.kind);
+        let kek = match public_key(&facts, uri)? {
+            Some(public) => Kek::rsa(token, &name, public).await?,
+            None => Kek::Aes,
+        };
+        Ok(Self { uri: uri.key_uri(), name, token: token.clone(), facts, kek })
     }
 
     /// What the token said about the key when it was opened.
@@ -64,22 +90,27 @@ impl Pkcs11Key {
         &self.token
     }
 
+    /// The public part of an RSA key.
+    #[must_use]
+    pub fn public_key(&self) -> Option<&RsaPublicKey> {
+        match &self.kek {
+            Kek::Aes => None,
+            Kek::Rsa { public, .. } => Some(public),
+        }
+    }
+
     pub(crate) async fn wrap_share(
         &self,
         share: &Share,
         aad: &[u8],
     ) -> Result<WrappedShare, Pkcs11Error> {
-        let (name, aad) = (self.name.clone(), aad.to_vec());
-        let share = Share::copy_of(share.expose());
-        let allow_extractable = self.token.options().allows_extractable();
-        let encrypt = move |token: &mut crate::session::TokenSession| {
-            token.with_key(
-                &name,
-                |key| key.check_kek(allow_extractable),
-                |token, key| aead::encrypt(token, key, share.expose(), &aad),
-            )
-        };
-        let bytes = self.token.call(Retry::Once, encrypt).await?;
+        if let Kek::Rsa { public, .. } = &self.kek {
+            return public.wrap(share);
+        }
+        let (aad, share) = (aad.to_vec(), Share::copy_of(share.expose()));
+        let encrypt =
+            move |token: &TokenSession, key| aead::encrypt(token, key, share.expose(), &aad);
+        let bytes = self.with_key(encrypt).await?;
         Ok(WrappedShare::new(ShareAlgorithm::HolderAead, bytes))
     }
 
@@ -88,26 +119,101 @@ impl Pkcs11Key {
         wrapped: &WrappedShare,
         aad: &[u8],
     ) -> Result<Share, Pkcs11Error> {
-        let well_formed = wrapped.algorithm() == ShareAlgorithm::HolderAead
-            && aead::can_be_asked(wrapped.bytes().len());
-        if !well_formed {
-            return Err(refused());
-        }
-        let (name, aad, bytes) = (self.name.clone(), aad.to_vec(), wrapped.bytes().to_vec());
-        let allow_extractable = self.token.options().allows_extractable();
-        let decrypt = move |token: &mut crate::session::TokenSession| {
-            token.with_key(
-                &name,
-                |key| key.check_kek(allow_extractable),
-                |token, key| {
+        let (bytes, aad) = (wrapped.bytes().to_vec(), aad.to_vec());
+        let share = match (&self.kek, wrapped.algorithm()) {
+            (Kek::Aes, ShareAlgorithm::HolderAead) if aead::can_be_asked(bytes.len()) => {
+                self.with_key(move |token, key| {
                     let share = aead::decrypt(token, key, &bytes, SHARE_LEN, &aad)?;
-                    Share::try_copy_of(&share).ok_or_else(refused)
-                },
-            )
+                    Share::try_copy_of(&share).ok_or_else(oaep::refused)
+                })
+                .await?
+            }
+            (Kek::Rsa { public, unpadding }, ShareAlgorithm::RsaOaepSha256)
+                if public.can_be_asked(&bytes) =>
+            {
+                let (public, unpadding) = (Arc::clone(public), *unpadding);
+                let decrypt = move |token: &TokenSession, key| {
+                    oaep::decrypt(token, key, &public, unpadding, &bytes)
+                };
+                self.with_key(decrypt).await?
+            }
+            _ => return Err(oaep::refused()),
         };
-        let share = self.token.call(Retry::Once, decrypt).await?;
         Ok(share.with_answer(HolderAnswer::code("CKR_OK")))
     }
+
+    /// Does `work` with the key, on one of the token's sessions.
+    async fn with_key<T: Send + 'static>(
+        &self,
+        work: impl Fn(&TokenSession, ObjectHandle) -> Result<T, Pkcs11Error> + Send + 'static,
+    ) -> Result<T, Pkcs11Error> {
+        let public = self.public_key().cloned();
+        with_key(&self.token, &self.name, public, work).await
+    }
+}
+
+/// The public part of an RSA key that `uri` names; nothing for other keys.
+fn public_key(facts: &KeyFacts, uri: &Pkcs11Uri) -> Result<Option<RsaPublicKey>, Pkcs11Error> {
+    match (facts.kind, uri.spki_sha256()) {
+        (KeyKind::RsaPrivate, pin) => {
+            let public = facts.public_key()?;
+            pin.map_or(Ok(()), |pin| public.check_pin(&pin, "on the token"))?;
+            Ok(Some(public))
+        }
+        (_, None) => Ok(None),
+        (_, Some(_)) => Err(Pkcs11Error::misconfigured(format!(
+            "the key {:?} is no RSA key, so it cannot be the one that spki-sha256 names",
+            facts.label
+        ))),
+    }
+}
+
+impl Kek {
+    /// An RSA key, of a token of which is known whether it does OAEP; if it is
+    /// not, it is tried now.
+    async fn rsa(token: &Token, name: &KeyName, public: RsaPublicKey) -> Result<Self, Pkcs11Error> {
+        let public = Arc::new(public);
+        if let Some(unpadding) = token.unpadding().get() {
+            return Ok(Self::Rsa { public, unpadding: *unpadding });
+        }
+        let share = look::random_share()?;
+        let wrapped = public.wrap(&share)?;
+        let probed = Arc::clone(&public);
+        let probe = move |token: &TokenSession, key| {
+            oaep::probe(token, key, &probed, &share, wrapped.bytes())
+        };
+        let unpadding = with_key(token, name, Some((*public).clone()), probe).await?;
+        tracing::debug!(?unpadding, token = token.facts().label, "RSA-OAEP with SHA-256");
+        Ok(Self::Rsa { public, unpadding: *token.unpadding().get_or_init(|| unpadding) })
+    }
+}
+
+/// Does `work` with the key of that name, if it is fit for it, and the RSA key
+/// `public` if that is given: an exchanged one would not open what that wrapped.
+async fn with_key<T: Send + 'static>(
+    token: &Token,
+    name: &KeyName,
+    public: Option<RsaPublicKey>,
+    work: impl Fn(&TokenSession, ObjectHandle) -> Result<T, Pkcs11Error> + Send + 'static,
+) -> Result<T, Pkcs11Error> {
+    let name = name.clone();
+    let allow_extractable = token.options().allows_extractable();
+    let check = move |key: &KeyFacts| {
+        key.check_kek(allow_extractable)?;
+        match &public {
+            Some(public) if key.public_key()? != *public => Err(exchanged(key)),
+            _ => Ok(()),
+        }
+    };
+    let call = move |token: &mut TokenSession| token.with_key(&name, &check, &work);
+    token.call(Retry::Once, call).await
+}
+
+fn exchanged(key: &KeyFacts) -> Pkcs11Error {
+    Pkcs11Error::misconfigured(format!(
+        "the RSA key {:?} is another one than when it was opened; start again to use the new one",
+        key.label
+    ))
 }
 
 impl KeyHolder for Pkcs11Key {
@@ -130,8 +236,4 @@ impl KeyHolder for Pkcs11Key {
     ) -> BoxFuture<'a, Result<Share, HolderError>> {
         Box::pin(async move { Ok(self.unwrap_share(wrapped, context.aad()).await?) })
     }
-}
-
-fn refused() -> Pkcs11Error {
-    Pkcs11Error::new(ErrorKind::BadCiphertext, aead::REFUSED)
 }

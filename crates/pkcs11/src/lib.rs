@@ -1,8 +1,8 @@
 //! The customer's side of Twinlock: KEKs on PKCS#11 tokens.
 //!
-//! [`Pkcs11Key`] is a [`KeyHolder`](twinlock_keys::KeyHolder) whose AES-256 key
-//! stays in an HSM, a smart card or a token in software. A URI (RFC 7512) says
-//! where it is:
+//! [`Pkcs11Key`] is a [`KeyHolder`](twinlock_keys::KeyHolder) whose AES-256 or
+//! RSA key stays in an HSM, a smart card or a token in software. A URI (RFC
+//! 7512) says where it is:
 //!
 //! ```no_run
 //! use twinlock_keys::{CustomerKey, Pkcs11Uri};
@@ -15,6 +15,9 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! With an RSA key, machines without the token can wrap, too: see
+//! [`Pkcs11PublicKey`].
 //!
 //! # What to rely on
 //!
@@ -41,6 +44,9 @@
 //!   for no call.
 //! - **Tokens differ.** Their quirks (who makes the IV, which code means a bad
 //!   tag) are rows of a table, chosen by what the token says about itself.
+//!   Whether one does OAEP with SHA-256 is tried, once for each token and
+//!   process; for one that does not, the padding is taken off here, in constant
+//!   time.
 //!
 //! The module to use when a URI has no `module-path` is named by the
 //! environment variable `TWINLOCK_PKCS11_MODULE`.
@@ -58,19 +64,24 @@ mod login;
 mod look;
 mod lookup;
 mod module;
+mod oaep;
 mod pin;
+mod public_key;
 mod session;
 mod slots;
 mod token;
 mod vendors;
 mod workers;
+mod wrap_only;
 
-pub use create::{create_kek, create_token};
+pub use create::{RsaSize, create_kek, create_rsa_kek, create_token};
 pub use error::{ErrorKind, Pkcs11Error};
 pub use facts::{KeyFacts, KeyKind};
 pub use key::Pkcs11Key;
 pub use look::{KeyCheck, check_key, list_keys, list_tokens};
 pub use pin::PinSource;
+pub use public_key::RsaPublicKey;
 pub use secrecy::SecretString;
 pub use slots::TokenFacts;
 pub use token::{Token, TokenOptions};
+pub use wrap_only::Pkcs11PublicKey;

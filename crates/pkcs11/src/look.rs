@@ -3,12 +3,13 @@
 use std::time::{Duration, Instant};
 
 use cryptoki::context::Pkcs11;
-use twinlock_keys::{Pkcs11Uri, Share};
+use twinlock_keys::{Pkcs11Uri, Share, WrappedShare};
 
 use crate::module::Module;
 use crate::workers::Retry;
 use crate::{
-    ErrorKind, KeyFacts, Pkcs11Error, Pkcs11Key, Token, TokenFacts, TokenOptions, lookup, slots,
+    ErrorKind, KeyFacts, Pkcs11Error, Pkcs11Key, RsaPublicKey, Token, TokenFacts, TokenOptions,
+    lookup, slots,
 };
 
 /// Every token of the module that `uri` names, initialised or not. Needs no
@@ -47,6 +48,8 @@ pub struct KeyCheck {
     pub token: TokenFacts,
     /// The key.
     pub key: KeyFacts,
+    /// The public part of an RSA key.
+    pub public_key: Option<RsaPublicKey>,
     /// How long it took to wrap a random share.
     pub wrap: Duration,
     /// How long it took to unwrap it.
@@ -54,14 +57,15 @@ pub struct KeyCheck {
 }
 
 /// Opens the KEK that `uri` names as [`Pkcs11Key::open`] does, wraps a random
-/// share, unwraps it, and makes sure that another context is refused.
+/// share, unwraps it, and makes sure that an altered one is refused: of another
+/// context, or with RSA, which binds none, of another ciphertext.
 ///
 /// # Errors
-/// As [`Pkcs11Key::open`], and when the token does not do AES-GCM as it should.
+/// As [`Pkcs11Key::open`], and when the token does not do AES-GCM or RSA-OAEP as
+/// it should.
 pub async fn check_key(uri: &Pkcs11Uri, options: TokenOptions) -> Result<KeyCheck, Pkcs11Error> {
     let key = Pkcs11Key::open(uri, options).await?;
-    let share =
-        Share::random().map_err(|error| Pkcs11Error::new(ErrorKind::Fatal, error.to_string()))?;
+    let share = random_share()?;
     let start = Instant::now();
     let wrapped = key.wrap_share(&share, b"twinlock self-test").await?;
     let wrap = start.elapsed();
@@ -69,17 +73,32 @@ pub async fn check_key(uri: &Pkcs11Uri, options: TokenOptions) -> Result<KeyChec
     let unwrapped = key.unwrap_share(&wrapped, b"twinlock self-test").await?;
     let unwrap = start.elapsed();
     if unwrapped.expose() != share.expose() {
-        return Err(failed_self_test("what it decrypts is not what it encrypted"));
+        return Err(failed_self_test("what it decrypts is not what was encrypted"));
     }
-    match key.unwrap_share(&wrapped, b"twinlock self-test, another").await {
+    let (altered, problem) = match key.public_key() {
+        None => (wrapped, "it decrypts although the AAD is another"),
+        Some(_) => (with_last_bit_flipped(&wrapped), "it decrypts an altered ciphertext"),
+    };
+    match key.unwrap_share(&altered, b"twinlock self-test, another").await {
         Err(error) if error.kind() == ErrorKind::BadCiphertext => {}
         Err(error) => return Err(error),
-        Ok(_) => return Err(failed_self_test("it decrypts although the AAD is another")),
+        Ok(_) => return Err(failed_self_test(problem)),
     }
-    Ok(KeyCheck { token: key.token().facts().clone(), key: key.facts().clone(), wrap, unwrap })
+    let (token, public_key) = (key.token().facts().clone(), key.public_key().cloned());
+    Ok(KeyCheck { token, key: key.facts().clone(), public_key, wrap, unwrap })
+}
+
+pub(crate) fn random_share() -> Result<Share, Pkcs11Error> {
+    Share::random().map_err(|error| Pkcs11Error::new(ErrorKind::Fatal, error.to_string()))
+}
+
+fn with_last_bit_flipped(wrapped: &WrappedShare) -> WrappedShare {
+    let mut bytes = wrapped.bytes().to_vec();
+    bytes.iter_mut().rev().take(1).for_each(|byte| *byte ^= 1);
+    WrappedShare::new(wrapped.algorithm(), bytes)
 }
 
 fn failed_self_test(problem: &str) -> Pkcs11Error {
-    let message = format!("the token's AES-GCM is not to be trusted: {problem}");
+    let message = format!("the token's encryption is not to be trusted: {problem}");
     Pkcs11Error::new(ErrorKind::Fatal, message)
 }

@@ -2,30 +2,71 @@
 
 use std::fmt;
 
-use cryptoki::object::{Attribute, ObjectClass, ObjectHandle};
+use cryptoki::object::{Attribute, AttributeType, ObjectClass, ObjectHandle};
 use twinlock_keys::Pkcs11Uri;
 
 use crate::facts::read;
 use crate::session::TokenSession;
-use crate::{KeyFacts, Pkcs11Error};
+use crate::{KeyFacts, KeyKind, Pkcs11Error};
 
 /// A key's name on its token: by label, by id or by both.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct KeyName {
+    /// The only class that it can be of, if it is known.
+    pub(crate) class: Option<KekClass>,
     pub(crate) label: Option<String>,
     pub(crate) id: Option<Vec<u8>>,
 }
 
-impl KeyName {
-    /// The name of the secret key that `uri` means.
-    pub(crate) fn of_secret_key(uri: &Pkcs11Uri) -> Result<Self, Pkcs11Error> {
-        if uri.object_type().is_some_and(|class| class != "secret-key") {
-            return Err(Pkcs11Error::misconfigured(
-                "a customer KEK is an AES key: type=secret-key, or no type at all",
-            ));
+/// The classes of objects that KEKs are of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum KekClass {
+    /// AES keys.
+    Secret,
+    /// RSA keys.
+    Private,
+}
+
+impl KekClass {
+    fn of(kind: KeyKind) -> Self {
+        match kind {
+            KeyKind::Aes | KeyKind::OtherSecret => Self::Secret,
+            KeyKind::EcPrivate | KeyKind::OtherPrivate | KeyKind::RsaPrivate => Self::Private,
         }
-        let name =
-            Self { label: uri.object().map(str::to_owned), id: uri.id().map(<[u8]>::to_vec) };
+    }
+
+    fn object_class(self) -> ObjectClass {
+        match self {
+            Self::Secret => ObjectClass::SECRET_KEY,
+            Self::Private => ObjectClass::PRIVATE_KEY,
+        }
+    }
+
+    /// RFC 7512's word for it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Secret => "secret-key",
+            Self::Private => "private",
+        }
+    }
+}
+
+impl KeyName {
+    /// The name of the KEK that `uri` means.
+    pub(crate) fn of_kek(uri: &Pkcs11Uri) -> Result<Self, Pkcs11Error> {
+        let class = match uri.object_type() {
+            None => None,
+            Some("secret-key") => Some(KekClass::Secret),
+            Some("private") => Some(KekClass::Private),
+            Some(_) => {
+                return Err(Pkcs11Error::misconfigured(
+                    "a customer KEK is an AES key (type=secret-key) or an RSA key (type=private); \
+                     no type is needed",
+                ));
+            }
+        };
+        let (label, id) = (uri.object().map(str::to_owned), uri.id().map(<[u8]>::to_vec));
+        let name = Self { class, label, id };
         match (&name.label, &name.id) {
             (None, None) => Err(Pkcs11Error::misconfigured(
                 "the URI does not say which key: add object=<label> or id=%<hex>",
@@ -34,10 +75,17 @@ impl KeyName {
         }
     }
 
+    /// The same for a key that turned out to be of that kind.
+    pub(crate) fn with_kind(mut self, kind: KeyKind) -> Self {
+        self.class = Some(KekClass::of(kind));
+        self
+    }
+
     fn template(&self) -> Vec<Attribute> {
         let label = self.label.iter().map(|label| Attribute::Label(label.clone().into_bytes()));
         let id = self.id.iter().map(|id| Attribute::Id(id.clone()));
-        label.chain(id).collect()
+        let class = self.class.map(|class| Attribute::Class(class.object_class()));
+        label.chain(id).chain(class).collect()
     }
 }
 
@@ -52,8 +100,8 @@ impl fmt::Display for KeyName {
     }
 }
 
-/// The one secret key of that name. Whoever has no PIN can still put public
-/// keys on a token: such a one stands in nobody's way.
+/// The one key of that name. Whoever has no PIN can still put public keys (those
+/// that need none) on a token: such a one stands in nobody's way.
 pub(crate) fn find(
     token: &TokenSession,
     name: &KeyName,
@@ -82,14 +130,32 @@ fn one_private(
     Ok(only)
 }
 
-/// The handles of every secret key of that name.
+/// The handles of every secret and private key of that name.
 pub(crate) fn find_all(
     token: &TokenSession,
     name: &KeyName,
 ) -> Result<Vec<ObjectHandle>, Pkcs11Error> {
-    let mut template = name.template();
-    template.push(Attribute::Class(ObjectClass::SECRET_KEY));
-    token.find(&template)
+    let found = token.find(&name.template())?;
+    if name.class.is_some() {
+        return Ok(found);
+    }
+    let mut keys = Vec::new();
+    for handle in found {
+        if is_of_kek_class(token, handle)? {
+            keys.push(handle);
+        }
+    }
+    Ok(keys)
+}
+
+/// False for public keys, certificates and whatever else has a label.
+fn is_of_kek_class(token: &TokenSession, handle: ObjectHandle) -> Result<bool, Pkcs11Error> {
+    let class = token
+        .session
+        .get_attributes(handle, &[AttributeType::Class])
+        .map_err(|error| Pkcs11Error::of_call(error, "read the key's attributes"))?;
+    let of_keks = [KekClass::Secret, KekClass::Private];
+    Ok(of_keks.iter().any(|kek| class == [Attribute::Class(kek.object_class())]))
 }
 
 /// Every secret and private key. One that cannot be read does not hide the
@@ -120,21 +186,27 @@ fn not_found(token: &TokenSession, name: &KeyName) -> Pkcs11Error {
         (false, 0) => format!("it holds {}", names.join(", ")),
         (false, more) => format!("it holds {} and {more} more", names.join(", ")),
     };
-    Pkcs11Error::not_found(format!("there is no secret key {name} on {label:?}; {present}"))
+    Pkcs11Error::not_found(format!("there is no key {name} on {label:?}; {present}"))
 }
 
 fn ambiguous(token: &TokenSession, name: &KeyName, several: &[ObjectHandle]) -> Pkcs11Error {
-    let ids: Vec<String> = several
-        .iter()
-        .filter_map(|handle| read(token, *handle).ok())
-        .map(|key| format!("id={}", key.id.iter().map(|b| format!("%{b:02X}")).collect::<String>()))
-        .collect();
+    let keys: Vec<KeyFacts> =
+        several.iter().filter_map(|handle| read(token, *handle).ok()).collect();
+    let ids: Vec<String> = keys.iter().map(|key| apart(key, &keys)).collect();
     Pkcs11Error::misconfigured(format!(
         "{} keys on {:?} are called {name}: add one of {} to the URI",
         several.len(),
         token.token.label,
         ids.join(", ")
     ))
+}
+
+/// What in a URI means `key`, and none of the `others`.
+fn apart(key: &KeyFacts, others: &[KeyFacts]) -> String {
+    if others.iter().filter(|other| other.id == key.id).count() > 1 {
+        return format!("type={}", KekClass::of(key.kind).name());
+    }
+    format!("id={}", key.id.iter().map(|byte| format!("%{byte:02X}")).collect::<String>())
 }
 
 fn hex(bytes: &[u8]) -> String {

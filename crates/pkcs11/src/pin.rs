@@ -128,28 +128,30 @@ fn from_uri(uri: &Pkcs11Uri) -> Result<Option<SecretString>, Pkcs11Error> {
             );
             checked(pin, "the URI's pin-value").map(Some)
         }
-        (None, Some(source)) => from_file(&path_of(source)?).map(Some),
+        (None, Some(source)) => from_file(&path_of("pin-source", source)?).map(Some),
         (None, None) => Ok(None),
     }
 }
 
-/// The file that a `pin-source` names.
-fn path_of(source: &str) -> Result<PathBuf, Pkcs11Error> {
+/// The file that `attribute`, such as `pin-source`, names.
+pub(crate) fn path_of(attribute: &str, source: &str) -> Result<PathBuf, Pkcs11Error> {
     if source.starts_with('|') {
-        return Err(Pkcs11Error::misconfigured(
-            "pin-source names a command; Twinlock starts no programs for a URI. \
-             Put the PIN in a file and write pin-source=file:<path>",
-        ));
+        return Err(Pkcs11Error::misconfigured(format!(
+            "{attribute} names a command; Twinlock starts no programs for a URI. \
+             Name a file: {attribute}=file:<path>"
+        )));
     }
     let path = match source.strip_prefix("file:") {
         Some(path) => path.strip_prefix("//").unwrap_or(path),
         None if source.contains("://") => {
-            return Err(Pkcs11Error::misconfigured("pin-source is a path, or file: and a path"));
+            return Err(Pkcs11Error::misconfigured(format!(
+                "{attribute} is a path, or file: and a path"
+            )));
         }
         None => source,
     };
     match path.is_empty() {
-        true => Err(Pkcs11Error::misconfigured("pin-source names no file")),
+        true => Err(Pkcs11Error::misconfigured(format!("{attribute} names no file"))),
         false => Ok(PathBuf::from(path)),
     }
 }

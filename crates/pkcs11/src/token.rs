@@ -13,7 +13,7 @@ use crate::module::Module;
 use crate::session::{Opener, TokenSession};
 use crate::vendors::vendor_of;
 use crate::workers::{Limits, Retry, Workers};
-use crate::{ErrorKind, PinSource, Pkcs11Error, TokenFacts, slots};
+use crate::{ErrorKind, PinSource, Pkcs11Error, TokenFacts, oaep, slots};
 
 /// A token with its workers: threads that each own a session.
 ///
@@ -28,6 +28,7 @@ struct Open {
     facts: TokenFacts,
     workers: Workers<TokenSession>,
     options: TokenOptions,
+    unpadding: oaep::Memory,
 }
 
 /// How to use a token.
@@ -177,9 +178,10 @@ impl Token {
             hung: options.hung_workers,
             trips: options.breaker,
         };
+        let unpadding = oaep::memory_of(module.path(), &facts);
         let opener = Opener { module, uri: uri.clone(), login: Arc::new(login), read_write };
         let workers = Workers::new(limits, move || opener.open());
-        let token = Self { open: Arc::new(Open { facts, workers, options }) };
+        let token = Self { open: Arc::new(Open { facts, workers, options, unpadding }) };
         token.call(Retry::Once, |_| Ok(())).await?; // a first session: the PIN is right
         Ok(token)
     }
@@ -200,7 +202,22 @@ impl Token {
         retry: Retry,
         work: impl FnMut(&mut TokenSession) -> Result<T, Pkcs11Error> + Send + 'static,
     ) -> Result<T, Pkcs11Error> {
-        self.open.workers.call(self.open.options.deadline, retry, work).await
+        self.call_within(self.open.options.deadline, retry, work).await
+    }
+
+    /// As [`Token::call`], within another deadline.
+    pub(crate) async fn call_within<T: Send + 'static>(
+        &self,
+        deadline: Duration,
+        retry: Retry,
+        work: impl FnMut(&mut TokenSession) -> Result<T, Pkcs11Error> + Send + 'static,
+    ) -> Result<T, Pkcs11Error> {
+        self.open.workers.call(deadline, retry, work).await
+    }
+
+    /// Whether it does OAEP with SHA-256, once that is known.
+    pub(crate) fn unpadding(&self) -> &oaep::Memory {
+        &self.open.unpadding
     }
 }
 

@@ -1,6 +1,7 @@
 //! Tokens' quirks, as rows of a table.
 
 use cryptoki::error::RvError;
+use cryptoki::mechanism::MechanismType;
 
 use crate::{ErrorKind, Pkcs11Error};
 
@@ -18,11 +19,18 @@ pub(crate) struct Vendor {
     /// Codes by which `C_Decrypt` says that a well-formed ciphertext failed,
     /// besides those that mean nothing else.
     gcm_bad_tag: &'static [RvError],
+    /// Codes by which `C_Decrypt` says that an RSA ciphertext of the right length
+    /// failed, besides those that mean nothing else.
+    oaep_refused: &'static [RvError],
     /// Codes for the handle of an object that was deleted, besides
     /// `CKR_OBJECT_HANDLE_INVALID` and `CKR_KEY_HANDLE_INVALID`.
     stale_handle: &'static [RvError],
-    /// True if a new key can be bound to AES-GCM (`CKA_ALLOWED_MECHANISMS`).
+    /// True if a new AES key can be bound to AES-GCM (`CKA_ALLOWED_MECHANISMS`).
     pub(crate) allowed_mechanisms: bool,
+    /// The same for a new RSA key: what it is bound to, if anything. Without
+    /// padding it can do all that it does with one, so that naming a padding
+    /// beside it gives nothing away.
+    pub(crate) rsa_mechanisms: &'static [MechanismType],
     /// Sessions that work side by side unless told otherwise.
     pub(crate) workers: usize,
     /// What is known, what is assumed, and where from.
@@ -56,8 +64,10 @@ static UNKNOWN: Vendor = Vendor {
     model: "",
     gcm_iv: GcmIv::Ours,
     gcm_bad_tag: &[],
+    oaep_refused: &[],
     stale_handle: &[],
     allowed_mechanisms: false,
+    rsa_mechanisms: &[],
     workers: 1,
     source: "safe defaults: what PKCS#11 2.40 says, one session at a time",
 };
@@ -68,20 +78,28 @@ static ROWS: [Vendor; 8] = [
         name: "SoftHSM",
         manufacturer: "SoftHSM project",
         gcm_bad_tag: &[RvError::GeneralError],
+        oaep_refused: &[RvError::GeneralError],
         allowed_mechanisms: true,
+        rsa_mechanisms: &[MechanismType::RSA_X_509, MechanismType::RSA_PKCS_OAEP],
         workers: 4,
         source: "measured with 2.6.1: a bad tag is GENERAL_ERROR (ENCRYPTED_DATA_* from 2.7.0), \
-                 the caller gives the IV, CKA_ALLOWED_MECHANISMS is enforced, 16 threads are fine",
+                 the caller gives the IV, CKA_ALLOWED_MECHANISMS is enforced, 16 threads are fine; \
+                 OAEP with SHA-256 is ARGUMENTS_BAD from C_DecryptInit, RSA without padding \
+                 works and gives all bytes",
         ..UNKNOWN
     },
     Vendor {
         name: "kryoptic",
         manufacturer: "Kryoptic",
+        oaep_refused: &[RvError::DeviceError],
         stale_handle: &[RvError::GeneralError],
         allowed_mechanisms: true,
+        rsa_mechanisms: &[MechanismType::RSA_PKCS_OAEP],
         source: "measured with 1.5.4: correct codes for a bad tag, but GENERAL_ERROR for an \
                  object deleted by another process; CKA_ALLOWED_MECHANISMS is enforced. One \
-                 worker, since C_Login and C_Logout deadlock with other sessions' calls",
+                 worker, since C_Login and C_Logout deadlock with other sessions' calls. OAEP \
+                 with SHA-256 is done by the token, a bad one is DEVICE_ERROR; RSA without \
+                 padding is listed and fails",
         ..UNKNOWN
     },
     Vendor {
@@ -145,6 +163,17 @@ impl Vendor {
                 && error.raw_code().is_some_and(|code| self.gcm_bad_tag.contains(&code))
     }
 
+    /// True if `error`, from decrypting an RSA ciphertext of the right length,
+    /// says that it is not one of this key and padding.
+    pub(crate) fn is_bad_oaep(&self, error: &Pkcs11Error) -> bool {
+        let says_so = |code| {
+            matches!(code, RvError::DataInvalid | RvError::DataLenRange)
+                || self.oaep_refused.contains(&code)
+        };
+        error.kind() == ErrorKind::BadCiphertext
+            || error.is_from("C_Decrypt") && error.raw_code().is_some_and(says_so)
+    }
+
     /// True if `error` says that a handle's object is not there any more.
     pub(crate) fn is_stale_handle(&self, error: &Pkcs11Error) -> bool {
         error.raw_code().is_some_and(|code| {
@@ -200,6 +229,20 @@ mod tests {
             assert!(vendor.is_bad_tag(&failed(RvError::EncryptedDataInvalid)));
             assert!(vendor.is_bad_tag(&failed(RvError::EncryptedDataLenRange)));
             assert!(vendor.is_bad_tag(&failed(RvError::UnknownErrorCode(0x42))));
+        }
+    }
+
+    #[test]
+    fn a_device_error_is_a_bad_oaep_only_where_that_is_known() {
+        let kryoptic = vendor_of("Kryoptic Project", "v1");
+        assert!(kryoptic.is_bad_oaep(&failed(RvError::DeviceError)));
+        assert!(!UNKNOWN.is_bad_oaep(&failed(RvError::DeviceError)));
+        let before = Error::Pkcs11(RvError::DeviceError, Function::DecryptInit);
+        assert!(!kryoptic.is_bad_oaep(&Pkcs11Error::of_call(before, "decrypt")));
+        for vendor in [kryoptic, &UNKNOWN] {
+            assert!(vendor.is_bad_oaep(&failed(RvError::EncryptedDataInvalid)));
+            assert!(vendor.is_bad_oaep(&failed(RvError::DataInvalid)));
+            assert!(!vendor.is_bad_oaep(&failed(RvError::DeviceRemoved)));
         }
     }
 

@@ -277,8 +277,12 @@ fn a_uri_of_another_type_of_key_is_refused() {
     with_softhsm(|hsm| {
         hsm.new_kek("archive");
         assert!(hsm.open("token=Twinlock;object=archive;type=secret-key").is_ok());
-        let error = hsm.open("token=Twinlock;object=archive;type=private").unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Misconfigured);
+        for (class, kind) in
+            [("private", ErrorKind::NotFound), ("public", ErrorKind::Misconfigured)]
+        {
+            let path = format!("token=Twinlock;object=archive;type={class}");
+            assert_eq!(hsm.open(&path).unwrap_err().kind(), kind);
+        }
     });
 }
 

@@ -17,5 +17,6 @@ mod keys;
 mod kind;
 mod logins;
 mod matrix;
+mod rsa;
 mod support;
 mod tokens;

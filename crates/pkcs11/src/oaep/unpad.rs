@@ -1,0 +1,76 @@
+//! OAEP's padding (RFC 8017 section 7.1.2, step 3), taken off in constant time.
+//!
+//! Whether a padding is right may be told, and nothing else: a hint at how it is
+//! wrong decrypts any ciphertext in some thousand tries (Manger, 2001). Since a
+//! share always has 32 bytes, every byte in front of it has one right value,
+//! and all of them are compared at once.
+
+use sha2::{Digest as _, Sha256};
+use subtle::{Choice, ConditionallySelectable as _, ConstantTimeEq as _};
+use twinlock_keys::Share;
+use zeroize::Zeroizing;
+
+const HASH_LEN: usize = 32;
+const SHARE_LEN: usize = 32;
+/// 0x00 || seed || hash of the label || 0x01 || share
+const MIN_LEN: usize = 1 + HASH_LEN + HASH_LEN + 1 + SHARE_LEN;
+
+/// The share in `encoded`, as long as the modulus, if its padding is that of
+/// OAEP with SHA-256, MGF1-SHA-256 and an empty label.
+pub(super) fn unpad(mut encoded: Zeroizing<Vec<u8>>) -> Option<Share> {
+    if encoded.len() < MIN_LEN {
+        return None; // no modulus is that short
+    }
+    let (first, rest) = encoded.split_at_mut(1);
+    let (seed, block) = rest.split_at_mut(HASH_LEN);
+    mask(seed, block);
+    mask(block, seed);
+    let (padding, share) = block.split_at(block.len() - SHARE_LEN);
+    let right = first[0].ct_eq(&0) & padding.ct_eq(&right_padding(padding.len()));
+    match bool::from(right) {
+        true => Share::try_copy_of(share),
+        false => None,
+    }
+}
+
+/// What `raw`, an RSA decryption, is with the zeros in front that some tokens
+/// leave away; nothing if it is longer than `len`, the modulus. How many they
+/// are is a secret (it is the first thing that Manger asks): the copy takes as
+/// long as the token's answer is, and from there on nothing depends on it.
+pub(super) fn left_padded(raw: &[u8], len: usize) -> Option<Zeroizing<Vec<u8>>> {
+    let missing = len.checked_sub(raw.len())?;
+    let mut padded = Zeroizing::new(vec![0; len]);
+    padded[..raw.len()].copy_from_slice(raw);
+    // Moves all by 1, 2, 4 and so on, or by nothing, as the bits of `missing`
+    // say.
+    for bit in 0..usize::BITS - len.leading_zeros() {
+        let (distance, moves) = (1 << bit, u8::try_from(missing >> bit & 1).unwrap_or(0));
+        for to in (0..len).rev() {
+            let from = if to >= distance { padded[to - distance] } else { 0 };
+            padded[to] = u8::conditional_select(&padded[to], &from, Choice::from(moves));
+        }
+    }
+    Some(padded)
+}
+
+/// The hash of the empty label, zeros, 0x01.
+fn right_padding(len: usize) -> Vec<u8> {
+    let mut padding = Sha256::digest([]).to_vec();
+    padding.resize(len - 1, 0);
+    padding.push(1);
+    padding
+}
+
+/// MGF1 with SHA-256 (RFC 8017 appendix B.2.1) of `seed`, added to `target`.
+fn mask(target: &mut [u8], seed: &[u8]) {
+    for (counter, block) in (0u32..).zip(target.chunks_mut(HASH_LEN)) {
+        let hash = Sha256::new().chain_update(seed).chain_update(counter.to_be_bytes());
+        let hash = Zeroizing::new(<[u8; HASH_LEN]>::from(hash.finalize()));
+        for (byte, mask) in block.iter_mut().zip(hash.iter()) {
+            *byte ^= mask;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
