@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use clap_complete::Shell;
 
-use values::{ByteRange, ContextPair, KeyslotUris};
+use values::{ByteRange, ContextPair, KekType, KeyslotUris};
 
 /// Encrypts files so that they open only with two keys held by two holders.
 ///
@@ -91,7 +91,8 @@ pub(crate) struct KeyArgs {
     /// The customer's key [env: TWINLOCK_CUSTOMER]
     ///
     /// pkcs11:token=<label>;object=<label> (RFC 7512), where needed with
-    /// ?module-path=<path>&pin-source=file:<path>; or for development
+    /// ?module-path=<path>&pin-source=file:<path>; an exported public key with
+    /// ?public-key=file:<path>&spki-sha256=<hex>; or for development
     /// file:///path/to/kek.
     #[arg(long, value_name = "URI")]
     pub(crate) customer: Option<String>,
@@ -448,16 +449,25 @@ pub(crate) struct KeysArgs {
 pub(crate) enum KeysVerb {
     /// Create a key
     ///
-    /// In a token (pkcs11:): AES-256, made by the token, which it never leaves.
-    /// In AWS KMS (aws-kms://alias/<name>): a symmetric key and its alias. In
-    /// Google Cloud KMS (gcp-kms://…): a symmetric key in a key ring that exists.
-    /// In Vault or OpenBao (vault://…): AES-256 in a transit engine. In a file
-    /// (file:///path): for development only.
+    /// In a token (pkcs11:): AES-256 or RSA, made by the token, which it never
+    /// leaves. In AWS KMS (aws-kms://alias/<name>): a symmetric key and its
+    /// alias. In Azure (azure-kv://…): RSA in an HSM, or AES-256 in a Managed
+    /// HSM. In Google Cloud KMS (gcp-kms://…): a symmetric key in a key ring that
+    /// exists. In Vault or OpenBao (vault://…): AES-256 in a transit engine. In a
+    /// file (file:///path): for development only.
     #[command(after_long_help = KEYS_CREATE_EXAMPLES)]
     Create {
         /// What to create
         #[arg(value_name = "URI")]
         uri: String,
+
+        /// The type of a key in a token
+        ///
+        /// With an RSA key, machines without the token can encrypt too: see
+        /// `twinlock keys export-public`. An AES key binds the encryption
+        /// context in the token, and is safe from quantum computers.
+        #[arg(long = "type", value_enum, value_name = "TYPE", default_value_t)]
+        kek_type: KekType,
     },
     /// List tokens and their keys
     ///
@@ -469,6 +479,20 @@ pub(crate) enum KeysVerb {
         /// A token, as in pkcs11:token=<label>?module-path=<path>
         #[arg(value_name = "URI")]
         uri: Option<String>,
+    },
+    /// Write the public part of an RSA key in a token, to encrypt elsewhere
+    ///
+    /// It is tried first. Besides the key, as PEM, you get the URI with which a
+    /// machine without the token names it. The spki-sha256 in that URI is what
+    /// an exchanged key is found out by: bring it there on a way of its own.
+    #[command(after_long_help = KEYS_EXPORT_PUBLIC_EXAMPLES)]
+    ExportPublic {
+        /// The key, on a token that is here
+        #[arg(value_name = "URI")]
+        uri: String,
+
+        #[command(flatten)]
+        output: OutputArgs,
     },
     /// Check a key: wrap a random share, unwrap it, compare
     #[command(after_long_help = KEYS_CHECK_EXAMPLES)]
@@ -652,9 +676,18 @@ const KEYS_CREATE_EXAMPLES: &str = "\
 Examples:
   twinlock keys create \\
     'pkcs11:token=prod;object=kek?module-path=/usr/lib/libyourhsm.so'
+  twinlock keys create --type rsa-3072 \\
+    'pkcs11:token=prod;object=kek?module-path=/usr/lib/libyourhsm.so'
   twinlock keys create aws-kms://alias/archive
   twinlock keys create vault://vault.example:8200/transit/keys/archive
   twinlock keys create file:///home/me/dev.kek";
+
+const KEYS_EXPORT_PUBLIC_EXAMPLES: &str = "\
+Examples:
+  twinlock keys create --type rsa-3072 \\
+    'pkcs11:token=vault;object=recovery?module-path=/usr/lib/hsm.so'
+  twinlock keys export-public -o recovery.pem \\
+    'pkcs11:token=vault;object=recovery?module-path=/usr/lib/hsm.so'";
 
 const KEYS_LIST_EXAMPLES: &str = "\
 Examples:
@@ -704,6 +737,7 @@ mod tests {
             REWRAP_EXAMPLES,
             REENCRYPT_EXAMPLES,
             KEYS_CREATE_EXAMPLES,
+            KEYS_EXPORT_PUBLIC_EXAMPLES,
             KEYS_LIST_EXAMPLES,
             KEYS_CHECK_EXAMPLES,
             INIT_EXAMPLES,

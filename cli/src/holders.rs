@@ -53,6 +53,13 @@ pub(crate) fn runtime() -> Result<Runtime, Failure> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::from)
 }
 
+/// The public part of an RSA key.
+pub(crate) struct PublicPart {
+    pub(crate) pem: String,
+    pub(crate) spki_sha256: [u8; 32],
+    pub(crate) bits: u64,
+}
+
 /// Opens the key that `spec` names.
 pub(crate) async fn open(spec: &KeySpec, access: &Access) -> OpenResult {
     match spec {
@@ -63,6 +70,15 @@ pub(crate) async fn open(spec: &KeySpec, access: &Access) -> OpenResult {
         KeySpec::Pkcs11(uri) => pkcs11::open(uri, access).await,
         KeySpec::Vault(uri) => vault::open(uri, access).await,
     }
+}
+
+#[cfg(feature = "pkcs11")]
+fn no_public_part() -> HolderError {
+    HolderError::new(
+        twinlock::HolderErrorKind::Misconfigured,
+        "it is an AES key, which has no public part; `twinlock keys create --type rsa-3072` \
+         creates one that has",
+    )
 }
 
 #[cfg(not(all(

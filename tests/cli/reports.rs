@@ -102,6 +102,7 @@ const PROMISED: &[(&str, &[&str])] = &[
             "keys.0.development:b",
             "keys.0.wrap_ms:n",
             "keys.0.unwrap_ms:n",
+            "keys.0.spki_sha256:z",
             "keys.0.token:z",
             "keys.0.key:z",
             "keys.0.aws_kms:z",

@@ -2,6 +2,20 @@
 
 use std::str::FromStr;
 
+use clap::ValueEnum;
+
+/// The type of a new key in a token.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum KekType {
+    #[default]
+    #[value(name = "aes-256")]
+    Aes256,
+    #[value(name = "rsa-3072")]
+    Rsa3072,
+    #[value(name = "rsa-4096")]
+    Rsa4096,
+}
+
 /// `KEY=VALUE`. The value may hold further `=` and may be empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ContextPair {

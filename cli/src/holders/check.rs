@@ -43,18 +43,32 @@ pub(crate) async fn round_trip(
         Ok(_) if wrapped.algorithm() != ShareAlgorithm::HolderAead => {}
         Ok(_) => return Err(failed("the key unwraps although the context is another")),
     }
-    Ok(KeyCheck {
+    Ok(KeyCheck { unwrap_ms: Some(milliseconds(unwrap)), ..wrapped_in(wrap, holder) })
+}
+
+/// The same for a holder that can only wrap.
+#[cfg(feature = "pkcs11")]
+pub(crate) async fn wraps(holder: &dyn KeyHolder, side: Side) -> Result<KeyCheck, HolderError> {
+    let share = Share::random().map_err(|error| failed(&error.to_string()))?;
+    let start = Instant::now();
+    holder.wrap_key(&share, &context(side, 1)).await?;
+    Ok(wrapped_in(start.elapsed(), holder))
+}
+
+fn wrapped_in(time: Duration, holder: &dyn KeyHolder) -> KeyCheck {
+    KeyCheck {
         uri: holder.uri().to_string(),
         development: holder.uri().scheme() == Scheme::File,
-        wrap_ms: milliseconds(wrap),
-        unwrap_ms: milliseconds(unwrap),
+        wrap_ms: milliseconds(time),
+        unwrap_ms: None,
+        spki_sha256: None,
         token: None,
         key: None,
         aws_kms: None,
         azure_kv: None,
         gcp_kms: None,
         vault: None,
-    })
+    }
 }
 
 /// Like that of a real share, since policies may look at it.

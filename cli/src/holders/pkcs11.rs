@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
-use twinlock::{HolderError, KeyHolder, KeyUri};
+use twinlock::{HolderError, KeyHolder, KeyUri, Side};
 use twinlock_keys::Pkcs11Uri;
 use twinlock_pkcs11::{
-    KeyFacts, PinSource, Pkcs11Key, SecretString, TokenFacts, TokenOptions, check_key, create_kek,
-    create_token, list_keys, list_tokens,
+    KeyFacts, PinSource, Pkcs11Key, Pkcs11PublicKey, RsaPublicKey, RsaSize, SecretString,
+    TokenFacts, TokenOptions, check_key, create_kek, create_rsa_kek, create_token, list_keys,
+    list_tokens,
 };
 
-use super::milliseconds;
+use super::check::wraps;
+use super::{PublicPart, milliseconds, no_public_part};
+use crate::args::values::KekType;
 use crate::report::hex;
 use crate::report::keys::{KeyCheck, Token, TokenKey};
 use crate::settings::Access;
@@ -18,13 +21,35 @@ pub(crate) async fn open(
     uri: &Pkcs11Uri,
     access: &Access,
 ) -> Result<Arc<dyn KeyHolder>, HolderError> {
-    Ok(Arc::new(Pkcs11Key::open(uri, options(access)).await?))
+    Ok(match uri.public_key() {
+        Some(_) => Arc::new(Pkcs11PublicKey::open(uri, options(access))?),
+        None => Arc::new(Pkcs11Key::open(uri, options(access)).await?),
+    })
 }
 
 /// Creates the key that `uri` names and returns its name as headers have it.
-pub(crate) async fn create(uri: &Pkcs11Uri, access: &Access) -> Result<KeyUri, HolderError> {
-    create_kek(uri, options(access)).await?;
+pub(crate) async fn create(
+    uri: &Pkcs11Uri,
+    kek_type: KekType,
+    access: &Access,
+) -> Result<KeyUri, HolderError> {
+    let options = options(access);
+    match kek_type {
+        KekType::Aes256 => create_kek(uri, options).await?,
+        KekType::Rsa3072 => create_rsa_kek(uri, RsaSize::Rsa3072, options).await?,
+        KekType::Rsa4096 => create_rsa_kek(uri, RsaSize::Rsa4096, options).await?,
+    };
     Ok(uri.key_uri())
+}
+
+/// The public part of the RSA key that `uri` names on its token, which was seen
+/// to unwrap what it wraps.
+pub(crate) async fn public_part(
+    uri: &Pkcs11Uri,
+    access: &Access,
+) -> Result<PublicPart, HolderError> {
+    let public = check_key(uri, options(access)).await?.public_key.ok_or_else(no_public_part)?;
+    Ok(PublicPart { pem: public.to_pem(), spki_sha256: public.spki_sha256(), bits: public.bits() })
 }
 
 /// Initialises a token in software, with these PINs.
@@ -56,12 +81,20 @@ pub(crate) async fn list(uri: &Pkcs11Uri, access: &Access) -> Result<Vec<Token>,
 }
 
 pub(crate) async fn check(uri: &Pkcs11Uri, access: &Access) -> Result<KeyCheck, HolderError> {
+    if uri.public_key().is_some() {
+        let key = Pkcs11PublicKey::open(uri, options(access))?;
+        if key.only_wraps() {
+            let check = wraps(&key, Side::Customer).await?;
+            return Ok(KeyCheck { spki_sha256: Some(pin_of(key.public_key())), ..check });
+        }
+    }
     let check = check_key(uri, options(access)).await?;
     Ok(KeyCheck {
         uri: uri.key_uri().to_string(),
         development: false,
         wrap_ms: milliseconds(check.wrap),
-        unwrap_ms: milliseconds(check.unwrap),
+        unwrap_ms: Some(milliseconds(check.unwrap)),
+        spki_sha256: check.public_key.as_ref().map(pin_of),
         key: Some(TokenKey::new(&check.key, access)),
         token: Some(Token::from(check.token)),
         aws_kms: None,
@@ -69,6 +102,10 @@ pub(crate) async fn check(uri: &Pkcs11Uri, access: &Access) -> Result<KeyCheck, 
         gcp_kms: None,
         vault: None,
     })
+}
+
+fn pin_of(public: &RsaPublicKey) -> String {
+    hex(&public.spki_sha256())
 }
 
 fn options(access: &Access) -> TokenOptions {

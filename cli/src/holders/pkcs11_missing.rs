@@ -5,7 +5,8 @@ use std::sync::Arc;
 use twinlock::{HolderError, KeyHolder, KeyUri};
 use twinlock_keys::{Pkcs11Uri, Scheme};
 
-use super::not_built_in;
+use super::{PublicPart, not_built_in};
+use crate::args::values::KekType;
 use crate::report::keys::{KeyCheck, Token};
 use crate::settings::Access;
 
@@ -13,7 +14,11 @@ pub(crate) async fn open(_: &Pkcs11Uri, _: &Access) -> Result<Arc<dyn KeyHolder>
     Err(not_built_in(Scheme::Pkcs11))
 }
 
-pub(crate) async fn create(_: &Pkcs11Uri, _: &Access) -> Result<KeyUri, HolderError> {
+pub(crate) async fn create(_: &Pkcs11Uri, _: KekType, _: &Access) -> Result<KeyUri, HolderError> {
+    Err(not_built_in(Scheme::Pkcs11))
+}
+
+pub(crate) async fn public_part(_: &Pkcs11Uri, _: &Access) -> Result<PublicPart, HolderError> {
     Err(not_built_in(Scheme::Pkcs11))
 }
 

@@ -10,7 +10,10 @@ pub(crate) struct KeyCheck {
     /// True for a key that is for development only.
     pub(crate) development: bool,
     pub(crate) wrap_ms: f64,
-    pub(crate) unwrap_ms: f64,
+    /// `null` for a key that only wraps here.
+    pub(crate) unwrap_ms: Option<f64>,
+    /// The pin of an RSA key.
+    pub(crate) spki_sha256: Option<String>,
     /// Where it is, if in a token.
     pub(crate) token: Option<Token>,
     /// Its attributes, if in a token.
@@ -104,8 +107,15 @@ pub(crate) struct VaultKey {
 impl KeyCheck {
     /// For people: a line, and what follows from it.
     pub(crate) fn text(&self) -> String {
-        let times = format!("wrap {:.1} ms, unwrap {:.1} ms", self.wrap_ms, self.unwrap_ms);
-        let mut out = format!("{}: works ({times})\n", self.uri);
+        let wrap = format!("wrap {:.1} ms", self.wrap_ms);
+        let mut out = match self.unwrap_ms {
+            Some(unwrap) => format!("{}: works ({wrap}, unwrap {unwrap:.1} ms)\n", self.uri),
+            None => format!(
+                "{}: wraps ({wrap})\n  only a public key is here: nothing that it wraps was \
+                 unwrapped\n",
+                self.uri
+            ),
+        };
         if let Some(token) = &self.token {
             out += &format!("  token  {}\n", token.describe());
         }

@@ -1,15 +1,19 @@
-//! `twinlock keys create`, `list` and `check`
+//! `twinlock keys create`, `export-public`, `list` and `check`
+
+use std::io::Write as _;
 
 use serde::Serialize;
 use twinlock::{FileKek, KeyUri};
 use twinlock_keys::Pkcs11Uri;
 
 use crate::App;
-use crate::args::{KeyArgs, KeysArgs, KeysVerb};
+use crate::args::values::KekType;
+use crate::args::{KeyArgs, KeysArgs, KeysVerb, OutputArgs};
 use crate::exit::{Failure, Kind};
 use crate::holders;
-use crate::report::Outcome;
+use crate::output::Destination;
 use crate::report::keys::{KeyCheck, Token};
+use crate::report::{Outcome, hex};
 use crate::settings::{self, Access, KeySpec, Settings};
 
 /// What `--json` says for `keys create`.
@@ -19,6 +23,18 @@ struct Created {
     uri: String,
     /// What to put into a profile.
     profile_uri: String,
+}
+
+/// What `--json` says for `keys export-public`.
+#[derive(Serialize)]
+struct Exported {
+    /// Its name as headers have it.
+    uri: String,
+    bits: u64,
+    spki_sha256: String,
+    /// What to name it by where its token is not.
+    public_key_uri: String,
+    output: String,
 }
 
 /// What `--json` says for `keys list`.
@@ -35,16 +51,17 @@ struct Checked {
 
 pub(crate) fn run(app: &App<'_>, args: &KeysArgs) -> Result<Outcome, Failure> {
     match &args.verb {
-        KeysVerb::Create { uri } => create(app, uri),
+        KeysVerb::Create { uri, kek_type } => create(app, uri, *kek_type),
+        KeysVerb::ExportPublic { uri, output } => export_public(app, uri, output),
         KeysVerb::List { uri } => list(app, uri.as_deref()),
         KeysVerb::Check { uri } => check(app, uri.as_deref()),
     }
 }
 
-fn create(app: &App<'_>, uri: &str) -> Result<Outcome, Failure> {
+fn create(app: &App<'_>, uri: &str, kek_type: KekType) -> Result<Outcome, Failure> {
     let spec = KeySpec::parse(uri)?;
     let access = settings::access(app.common, app.environment)?;
-    let created = create_key(&spec, &access)?;
+    let created = create_key_of(&spec, kek_type, &access)?;
     let report = Created {
         uri: created.to_string(),
         profile_uri: match &spec {
@@ -55,14 +72,24 @@ fn create(app: &App<'_>, uri: &str) -> Result<Outcome, Failure> {
     Ok(Outcome::new("keys create", format!("created {created}\n"), &report))
 }
 
-/// Creates the key that `spec` names and returns its name as headers have it.
+/// Creates the symmetric key that `spec` names and returns its name as headers
+/// have it.
 pub(super) fn create_key(spec: &KeySpec, access: &Access) -> Result<KeyUri, Failure> {
+    create_key_of(spec, KekType::Aes256, access)
+}
+
+/// The same for a key of any type.
+fn create_key_of(spec: &KeySpec, kek_type: KekType, access: &Access) -> Result<KeyUri, Failure> {
+    if kek_type != KekType::Aes256 && !matches!(spec, KeySpec::Pkcs11(_)) {
+        return Err(Failure::usage("only keys in tokens (pkcs11:) can be RSA keys")
+            .hint("leave --type out"));
+    }
     let runtime = holders::runtime()?;
     let created = match spec {
         KeySpec::AwsKms(uri) => runtime.block_on(holders::aws_kms::create(uri, access)),
         KeySpec::AzureKv(uri) => runtime.block_on(holders::azure_kv::create(uri, access)),
         KeySpec::GcpKms(uri) => runtime.block_on(holders::gcp_kms::create(uri, access)),
-        KeySpec::Pkcs11(uri) => runtime.block_on(holders::pkcs11::create(uri, access)),
+        KeySpec::Pkcs11(uri) => runtime.block_on(holders::pkcs11::create(uri, kek_type, access)),
         KeySpec::Vault(uri) => runtime.block_on(holders::vault::create(uri, access)),
         KeySpec::File(uri) => {
             return match FileKek::create(uri) {
@@ -72,6 +99,64 @@ pub(super) fn create_key(spec: &KeySpec, access: &Access) -> Result<KeyUri, Fail
         }
     };
     created.map_err(|error| Failure::from(error).about(format!("the key {spec}")))
+}
+
+fn export_public(app: &App<'_>, uri: &str, output: &OutputArgs) -> Result<Outcome, Failure> {
+    let KeySpec::Pkcs11(uri) = KeySpec::parse(uri)? else {
+        return Err(Failure::usage(
+            "only RSA keys in tokens (pkcs11:) have a public part to export",
+        ));
+    };
+    let destination = destination(output);
+    let path = path_in_uri(&destination)?;
+    let access = settings::access(app.common, app.environment)?;
+    let part = holders::runtime()?
+        .block_on(holders::pkcs11::public_part(&uri, &access))
+        .map_err(|error| Failure::from(error).about(format!("the key {}", uri.key_uri())))?;
+    write(&destination, output, &part.pem)?;
+
+    let name = uri.key_uri();
+    let here = Pkcs11Uri::parse(name.as_str())?;
+    let elsewhere = here.with_public_key(format!("file:{path}"), part.spki_sha256);
+    let report = Exported {
+        uri: name.to_string(),
+        bits: part.bits,
+        spki_sha256: hex(&part.spki_sha256),
+        public_key_uri: elsewhere.profile_uri(),
+        output: destination.name(),
+    };
+    Ok(Outcome::new("keys export-public", report.text(), &report))
+}
+
+/// Stdout, unless `-o` says otherwise.
+pub(super) fn destination(output: &OutputArgs) -> Destination {
+    Destination::choose(output, Destination::Stdout)
+}
+
+/// The file's path, to be named in a URI; an example if there is none.
+fn path_in_uri(destination: &Destination) -> Result<String, Failure> {
+    let Destination::File(path) = destination else { return Ok("/path/key.pem".to_owned()) };
+    let absolute = std::path::absolute(path).map_err(|error| Failure::file(path, &error))?;
+    absolute
+        .into_os_string()
+        .into_string()
+        .map_err(|_| Failure::usage("the path is not UTF-8, and a URI has to name it"))
+}
+
+fn write(destination: &Destination, args: &OutputArgs, text: &str) -> Result<(), Failure> {
+    let mut output = destination.open(args, None, Some(text.len() as u64))?;
+    output.write_all(text.as_bytes())?;
+    output.finish()
+}
+
+impl Exported {
+    fn text(&self) -> String {
+        format!(
+            "public key of {} ({} bits)\n  spki-sha256  {}\n  to encrypt without the token: \
+             --customer '{}'\n",
+            self.uri, self.bits, self.spki_sha256, self.public_key_uri
+        )
+    }
 }
 
 fn list(app: &App<'_>, uri: Option<&str>) -> Result<Outcome, Failure> {

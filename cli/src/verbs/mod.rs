@@ -28,6 +28,7 @@ pub(crate) fn name(verb: &Verb) -> &'static str {
         Verb::Init(_) => "init",
         Verb::Keys(args) => match args.verb {
             KeysVerb::Create { .. } => "keys create",
+            KeysVerb::ExportPublic { .. } => "keys export-public",
             KeysVerb::List { .. } => "keys list",
             KeysVerb::Check { .. } => "keys check",
         },
@@ -53,6 +54,12 @@ pub(crate) fn data_goes_to_stdout(verb: &Verb) -> bool {
             decrypt::destination(args).is_ok_and(|destination| destination == Destination::Stdout)
         }
         Verb::Reencrypt(args) => reencrypt::destination(args) == Some(Destination::Stdout),
+        Verb::Keys(args) => match &args.verb {
+            KeysVerb::ExportPublic { output, .. } => {
+                keys::destination(output) == Destination::Stdout
+            }
+            _ => false,
+        },
         _ => false,
     }
 }

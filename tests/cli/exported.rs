@@ -1,0 +1,167 @@
+//! RSA keys in a token: their public part encrypts where the token is not.
+
+use std::fs;
+
+use crate::support::cli::Dir;
+use crate::support::softhsm::{SoftHsm, uri_in};
+
+#[test]
+fn an_rsa_key_in_a_token_does_what_an_aes_key_does() {
+    let rig = Rig::new();
+    let list = rig.dir.run(["--json", "keys", "list", &rig.customer]).ok().json();
+    let key = &list["tokens"][0]["keys"][0];
+    assert_eq!((&key["bits"], &key["kind"]), (&3072.into(), &"RSA private key".into()), "{list}");
+    assert_eq!((&key["sensitive"], &key["extractable"]), (&true.into(), &false.into()));
+    assert_eq!((&key["decrypt"], &key["problem"]), (&true.into(), &().into()));
+
+    rig.dir.write("a", "secret");
+    rig.run(&["encrypt", "a", "--context", "object=a"]).ok();
+    let inspected = rig.dir.run(["--json", "inspect", "a.twl"]).ok().json();
+    let share = &inspected["keyslots"][0]["customer"];
+    assert_eq!((&share["algorithm"], &share["wrapped_len"]), (&2.into(), &384.into()));
+    let opened = rig.run(&["decrypt", "a.twl", "-o", "-", "--context", "object=a"]).ok();
+    assert_eq!(opened.stdout, b"secret");
+    rig.run(&["decrypt", "a.twl", "-o", "-", "--context", "object=b"]).with(3);
+    rig.run(&["verify", "a.twl", "--any-context"]).ok();
+    rig.run(&["prove", "a.twl"]).ok();
+
+    let aes = uri_in(rig.hsm.folder(), "aes");
+    rig.dir.run(["keys", "create", &aes]).ok();
+    rig.run(&["rewrap", "a.twl", "--any-context", "--to-customer", &aes]).ok();
+    rig.run(&["decrypt", "a.twl", "-o", "-", "--any-context"]).with(4);
+}
+
+#[test]
+fn a_machine_without_a_token_encrypts_for_the_one_that_has_it() {
+    let rig = Rig::new();
+    let customer = rig.export("key.pem");
+    let elsewhere = Dir::new(); // no module, no token, no PIN
+    elsewhere.write("a", "secret");
+    let with = ["--provider", &rig.provider, "--customer", &customer];
+    let encrypted = elsewhere.run(["encrypt", "a"].into_iter().chain(with)).ok();
+    let warnings = encrypted.stderr.matches("not read back").count();
+    assert_eq!(warnings, 1, "{}", encrypted.stderr);
+    let envelope = elsewhere.read("a.twl");
+    let header = String::from_utf8_lossy(&envelope).into_owned();
+    assert!(header.contains("pkcs11:token=tests;object=kek"));
+    assert!(!header.contains("public-key") && !header.contains("spki"));
+
+    rig.dir.write("a.twl", &envelope);
+    assert_eq!(rig.run(&["decrypt", "a.twl", "-o", "-"]).ok().stdout, b"secret");
+
+    let refused = elsewhere.run(["decrypt", "a.twl", "-o", "-"].into_iter().chain(with)).with(2);
+    assert!(refused.stderr.contains("only the public key"), "{}", refused.stderr);
+    let check = elsewhere.run(["--json", "keys", "check", &customer]).ok().json();
+    assert!(check["keys"][0]["unwrap_ms"].is_null(), "{check}");
+    let text = elsewhere.run(["keys", "check", &customer]).ok().text();
+    assert!(text.contains("only a public key"), "{text}");
+}
+
+#[test]
+fn both_ways_to_the_key_wrap_without_the_token_and_unwrap_with_it() {
+    let rig = Rig::new();
+    let exported = rig.export("key.pem");
+    let query = exported.split_once('?').unwrap().1;
+    let both = format!("{}&{query}", rig.customer);
+    let with = ["--provider", &rig.provider, "--customer", &both];
+    rig.dir.write("a", "secret");
+    let encrypted = rig.dir.run(["encrypt", "a"].into_iter().chain(with)).ok();
+    assert!(!encrypted.stderr.contains("not read back"), "{}", encrypted.stderr);
+    let opened = rig.dir.run(["decrypt", "a.twl", "-o", "-"].into_iter().chain(with)).ok();
+    assert_eq!(opened.stdout, b"secret");
+
+    // Its token is away: what cannot be read back is refused, unless that is wanted.
+    let mut away = Dir::new();
+    away.set("SOFTHSM2_CONF", SoftHsm::new().folder().join("softhsm2.conf"));
+    away.write("a", "secret");
+    let encrypt = ["encrypt", "a"].into_iter().chain(with);
+    assert_ne!(away.run(encrypt.clone()).code, Some(0));
+    assert_eq!(away.names(), ["a"]);
+    away.run(encrypt.chain(["--no-read-back"])).ok();
+    rig.dir.write("a.twl", away.read("a.twl"));
+    assert_eq!(rig.run(&["decrypt", "a.twl", "-o", "-"]).ok().stdout, b"secret");
+}
+
+#[test]
+fn an_exchanged_key_encrypts_nothing() {
+    let rig = Rig::new();
+    let customer = rig.export("key.pem");
+    let impostor = uri_in(rig.hsm.folder(), "impostor");
+    rig.dir.run(["keys", "create", "--type", "rsa-3072", &impostor]).ok();
+    rig.dir.write("a", "secret");
+    let without_pin = customer.split_once("&spki").unwrap().0.to_owned();
+    let export = ["keys", "export-public", "-o", "key.pem", "--force", impostor.as_str()];
+    rig.dir.run(export).ok();
+    for (customer, reason) in [(customer, "exchanged"), (without_pin, "spki-sha256")] {
+        let with = ["--provider", &rig.provider, "--customer", &customer];
+        let ended = rig.dir.run(["encrypt", "a"].into_iter().chain(with)).with(2);
+        assert!(ended.stderr.contains(reason), "{}", ended.stderr);
+    }
+    assert_eq!(rig.dir.names(), ["a", "key.pem"]);
+}
+
+#[test]
+fn a_public_key_goes_to_stdout_and_what_is_said_of_it_does_not() {
+    let rig = Rig::new();
+    let ended = rig.dir.run(["keys", "export-public", &rig.customer]).ok();
+    let pem = ended.text();
+    assert!(pem.starts_with("-----BEGIN PUBLIC KEY-----\n"), "{pem}");
+    assert!(pem.ends_with("-----END PUBLIC KEY-----\n"), "{pem}");
+    assert!(ended.stderr.contains("?public-key=file:/path/key.pem&spki-sha256="));
+    let report = rig.dir.run(["--json", "keys", "export-public", &rig.customer]).ok();
+    assert_eq!(report.text(), pem);
+    let report = report.json();
+    assert_eq!((&report["bits"], &report["output"]), (&3072.into(), &"-".into()), "{report}");
+    let check = rig.dir.run(["--json", "keys", "check", &rig.customer]).ok().json();
+    assert_eq!(check["keys"][0]["spki_sha256"], report["spki_sha256"]);
+}
+
+#[test]
+fn what_has_no_public_part_or_no_place_for_it_is_refused() {
+    let rig = Rig::new();
+    let aes = uri_in(rig.hsm.folder(), "aes");
+    rig.dir.run(["keys", "create", "--type", "aes-256", &aes]).ok();
+    let refused = rig.dir.run(["keys", "export-public", &aes]).with(2);
+    assert!(refused.stderr.contains("rsa-3072"), "{}", refused.stderr);
+    assert!(refused.stdout.is_empty());
+    rig.dir.run(["keys", "export-public", &rig.provider]).with(2);
+    rig.dir.write("key.pem", "kept");
+    rig.dir.run(["keys", "export-public", "-o", "key.pem", &rig.customer]).with(1);
+    assert_eq!(rig.dir.read("key.pem"), b"kept");
+    for (key_type, uri) in [("rsa-3072", "file:///kek"), ("rsa-1024", &*rig.customer)] {
+        rig.dir.run(["keys", "create", "--type", key_type, uri]).with(2);
+    }
+    assert!(!fs::exists("/kek").unwrap());
+}
+
+/// A token with an RSA key, and a provider's key in a file.
+struct Rig {
+    dir: Dir,
+    hsm: SoftHsm,
+    provider: String,
+    customer: String,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let hsm = SoftHsm::with_token();
+        let mut dir = Dir::new();
+        hsm.variables().into_iter().for_each(|(name, value)| dir.set(name, value));
+        let (provider, customer) = (dir.new_key("provider"), uri_in(hsm.folder(), "kek"));
+        dir.run(["keys", "create", "--type", "rsa-3072", &customer]).ok();
+        Self { dir, hsm, provider, customer }
+    }
+
+    /// Runs it with both keys.
+    fn run(&self, args: &[&str]) -> crate::support::cli::Ended {
+        let with = ["--provider", &self.provider, "--customer", &self.customer];
+        self.dir.run(args.iter().copied().chain(with))
+    }
+
+    /// Writes the public key to a file, and returns the URI that names it.
+    fn export(&self, name: &str) -> String {
+        let export = ["--json", "keys", "export-public", &self.customer, "-o", name];
+        let report = self.dir.run(export).ok().json();
+        report["public_key_uri"].as_str().unwrap().to_owned()
+    }
+}
