@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use clap_complete::Shell;
 
-use values::{ByteRange, ContextPair, KekType, KeyslotUris};
+use values::{ByteRange, ContextPair, KekType};
 
 /// Encrypts files so that they open only with two keys held by two holders.
 ///
@@ -99,7 +99,7 @@ pub(crate) struct KeyArgs {
 
     /// One more pair of keys, any of which opens the file; repeatable
     #[arg(long = "keyslot", value_name = "PROVIDER_URI,CUSTOMER_URI")]
-    pub(crate) keyslots: Vec<KeyslotUris>,
+    pub(crate) keyslots: Vec<String>,
 }
 
 /// Encrypt a file
@@ -377,7 +377,7 @@ pub(crate) struct RewrapArgs {
         value_name = "PROVIDER_URI,CUSTOMER_URI",
         help_heading = "Changes"
     )]
-    pub(crate) add: Vec<KeyslotUris>,
+    pub(crate) add: Vec<String>,
 
     /// Remove the keyslots of these keys; repeatable
     ///
@@ -388,7 +388,7 @@ pub(crate) struct RewrapArgs {
         value_name = "PROVIDER_URI,CUSTOMER_URI",
         help_heading = "Changes"
     )]
-    pub(crate) remove: Vec<KeyslotUris>,
+    pub(crate) remove: Vec<String>,
 
     /// Remove keyslots even if they do not open, as after the loss of a key
     #[arg(long, requires = "remove", help_heading = "Changes")]
@@ -429,7 +429,7 @@ pub(crate) struct ReencryptArgs {
 
     /// Keys that open the old file, beside the new ones; repeatable
     #[arg(long = "from-keyslot", value_name = "PROVIDER_URI,CUSTOMER_URI", help_heading = "Keys")]
-    pub(crate) from: Vec<KeyslotUris>,
+    pub(crate) from: Vec<String>,
 
     #[command(flatten)]
     pub(crate) expected: ExpectedArgs,

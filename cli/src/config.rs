@@ -11,6 +11,7 @@ use toml_edit::{DocumentMut, Item, Table, value};
 use twinlock::file::OutputFile;
 
 use crate::exit::Failure;
+use crate::pins::without_pins;
 
 /// A whole configuration file.
 #[derive(Debug, Default, Deserialize)]
@@ -232,19 +233,6 @@ impl Place {
         file.write_all(text.as_bytes())?;
         file.commit()
     }
-}
-
-/// `text` without what stands behind `pin-value=`: complaints about a line quote
-/// it, and may end in a log.
-fn without_pins(text: &str) -> String {
-    const ATTRIBUTE: &str = "pin-value=";
-    let mut parts = text.split(ATTRIBUTE);
-    let mut out = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let end = part.find(['&', '"', '\'', '`', '\n']).unwrap_or(part.len());
-        out = out + ATTRIBUTE + "…" + &part[end..];
-    }
-    out
 }
 
 fn set_profile(document: &mut DocumentMut, name: &str, provider: &str, customer: &str) {

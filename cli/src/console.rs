@@ -14,7 +14,11 @@
 use std::borrow::Cow;
 use std::io::{self, Write as _};
 
+use clap::CommandFactory as _;
+
+use crate::args::Args;
 use crate::exit::{Failure, Kind};
+use crate::pins::without_pins;
 use crate::report::{self, Outcome};
 
 /// How the user wants to be told.
@@ -144,25 +148,37 @@ fn is_unsafe(c: char) -> bool {
 /// Says what clap has to say: help, the version, or what is wrong with the
 /// command line. Returns the exit code.
 pub(crate) fn end_of_bad_args(error: &clap::Error) -> u8 {
-    let wants_json = std::env::args_os().any(|arg| arg == "--json");
-    if !(wants_json && error.use_stderr()) {
-        // Whoever closed stderr does not want to know.
-        let _ = error.print();
-        return if error.use_stderr() { Kind::Usage.code() } else { 0 };
-    }
     let text = error.to_string();
+    let wants_json = std::env::args_os().any(|arg| arg == "--json");
+    if wants_json && error.use_stderr() {
+        return bad_args_document(&without_pins(&text));
+    }
+    match without_pins(&text) {
+        // clap repeats words that it does not understand.
+        masked if masked != text => to_stderr(&masked),
+        // Whoever closed stderr does not want to know.
+        _ => _ = error.print(),
+    }
+    if error.use_stderr() { Kind::Usage.code() } else { 0 }
+}
+
+fn bad_args_document(text: &str) -> u8 {
     let message: Vec<&str> =
         text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
     let message = message.join(" ");
     let console = Console { json: true, quiet: false, data_on_stdout: false };
-    // What stands where the verb does; the words that follow are not looked at.
-    let mut words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
-    let verb = words.find(|word| !word.starts_with('-')).unwrap_or_default();
     console.end(
-        &verb,
+        &typed_verb().unwrap_or_default(),
         Err(Failure::usage(message.trim_start_matches("error: "))
             .hint("`twinlock --help` explains")),
     )
+}
+
+/// The first word that is a verb; the words that follow it are not looked at.
+fn typed_verb() -> Option<String> {
+    let program = Args::command();
+    let mut words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
+    words.find(|word| program.find_subcommand(word).is_some())
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ mod holders;
 mod input;
 mod logs;
 mod output;
+mod pins;
 mod process;
 mod progress;
 mod report;

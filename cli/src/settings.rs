@@ -7,6 +7,7 @@ use std::time::Duration;
 use twinlock::{KeyUri, Side};
 use twinlock_keys::{Pkcs11Uri, Scheme};
 
+use crate::args::values::KeyslotUris;
 use crate::args::{CommonArgs, KeyArgs};
 use crate::config::{Aws, Azure, Config, Environment, Gcp, Place, Profile, Vault};
 use crate::exit::Failure;
@@ -139,6 +140,14 @@ pub(crate) fn not_built_in(scheme: Scheme) -> Failure {
         .hint(format!("it has {}", crate::holders::BUILT_IN.join(", ")))
 }
 
+impl KeyPair {
+    /// Reads the value of a flag, `PROVIDER_URI,CUSTOMER_URI`.
+    pub(crate) fn of_flag(text: &str, flag: &str) -> Result<Self, Failure> {
+        let (provider, customer) = named_pair(text, flag)?;
+        pair(&provider, &customer)
+    }
+}
+
 impl Settings {
     pub(crate) fn resolve(
         common: &CommonArgs,
@@ -210,7 +219,8 @@ impl ChosenProfile {
             Err(failure) => return Err(failure),
         };
         let mut config = place.read()?;
-        let Some(name) = wanted.or_else(|| config.profile.clone()) else {
+        let Some(name) = wanted.or_else(|| config.profile.clone()).or_else(|| only_one(&config))
+        else {
             return Ok(Self { known: names(&config), ..Self::none() });
         };
         match config.profiles.remove(&name) {
@@ -273,6 +283,13 @@ fn no_such_profile(name: &str, config: &Config, place: &Place) -> Failure {
     }
 }
 
+/// Where there is but one profile, nobody has to say which.
+fn only_one(config: &Config) -> Option<String> {
+    let name = config.profiles.keys().next().filter(|_| config.profiles.len() == 1)?;
+    tracing::info!("using {name:?}, the only profile");
+    Some(name.clone())
+}
+
 fn names(config: &Config) -> Vec<String> {
     config.profiles.keys().cloned().collect()
 }
@@ -320,7 +337,7 @@ impl NamedKeys {
         // A profile's further keyslots belong to its own pair: whoever names
         // another key does not want them as well.
         let keyslots = match (keys.keyslots.is_empty(), &provider, &customer) {
-            (false, ..) => keyslots_of_flags(keys),
+            (false, ..) => keyslots_of_flags(keys)?,
             (true, None, None) => keyslots_of_profile(chosen),
             (true, ..) => Vec::new(),
         };
@@ -343,9 +360,14 @@ impl NamedKeys {
     }
 }
 
-fn keyslots_of_flags(keys: &KeyArgs) -> Vec<(Named, Named)> {
-    let named = |uri: &str| Named::new(uri, "--keyslot");
-    keys.keyslots.iter().map(|slot| (named(&slot.provider), named(&slot.customer))).collect()
+fn keyslots_of_flags(keys: &KeyArgs) -> Result<Vec<(Named, Named)>, Failure> {
+    keys.keyslots.iter().map(|text| named_pair(text, "--keyslot")).collect()
+}
+
+fn named_pair(text: &str, flag: &str) -> Result<(Named, Named), Failure> {
+    let uris: KeyslotUris =
+        text.parse().map_err(|problem: &str| Failure::usage(problem).about(flag))?;
+    Ok((Named::new(&uris.provider, flag), Named::new(&uris.customer, flag)))
 }
 
 fn keyslots_of_profile(chosen: &ChosenProfile) -> Vec<(Named, Named)> {

@@ -253,6 +253,30 @@ fn help_version_completions_and_manual_come_out() {
 }
 
 #[test]
+fn a_pin_among_words_that_make_no_sense_is_not_repeated() {
+    let dir = Dir::new();
+    let uri = "pkcs11:token=t;object=o?pin-value=81'35&module-path=/m";
+    let keyslot = format!("file:///p;{uri}");
+    for args in [
+        &["encrypt", "a", "--keyslot", &keyslot][..],
+        &["rewrap", "a", "--add-keyslot", &keyslot],
+        &["rewrap", "a", "--remove-keyslot", &keyslot],
+        &["encrypt", "a", "b", uri],
+        &["encrypt", "a", "--keyslott", uri],
+        &["keys", "check", "a", uri],
+        &["--profile", uri],
+        &[uri],
+    ] {
+        for more in [&[][..], &["--json"]] {
+            let ended = dir.run([args, more].concat()).with(2);
+            let said = ended.text() + &ended.stderr;
+            assert!(!said.contains("81") && !said.contains("35"), "{args:?}: {said}");
+            assert!(!said.is_empty());
+        }
+    }
+}
+
+#[test]
 fn a_word_that_is_not_utf_8_is_a_usage_error_in_the_report() {
     let dir = Dir::new();
     let mut command = dir.command();

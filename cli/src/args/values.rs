@@ -67,7 +67,8 @@ fn offset(text: &str) -> Option<Option<u64>> {
     digits.then(|| text.parse().ok()).flatten().map(Some)
 }
 
-/// `PROVIDER_URI,CUSTOMER_URI`. A `pkcs11` URI may hold commas itself.
+/// `PROVIDER_URI,CUSTOMER_URI`. A `pkcs11` URI may hold commas itself, and a PIN:
+/// so clap, which repeats what it cannot parse, does not parse it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct KeyslotUris {
     pub(crate) provider: String,

@@ -107,7 +107,7 @@ fn a_profiles_keyslots_belong_to_its_own_pair() {
 #[test]
 fn keyslots_by_flag_replace_those_of_the_profile() {
     let mut setup = setup();
-    setup.keys.keyslots = vec!["file:///k/p,file:///k/c".parse().unwrap()];
+    setup.keys.keyslots = vec!["file:///k/p,file:///k/c".to_owned()];
     assert_eq!(setup.pairs()[1..], [file_pair("/k/p", "/k/c")]);
 }
 
@@ -115,7 +115,7 @@ fn keyslots_by_flag_replace_those_of_the_profile() {
 fn keyslots_alone_are_enough() {
     let mut setup = setup();
     std::fs::write(setup.common.config.as_ref().unwrap(), "").unwrap();
-    setup.keys.keyslots = vec!["file:///k/p,file:///k/c".parse().unwrap()];
+    setup.keys.keyslots = vec!["file:///k/p,file:///k/c".to_owned()];
     assert_eq!(setup.pairs(), [file_pair("/k/p", "/k/c")]);
 }
 
@@ -156,6 +156,11 @@ fn a_pin_in_a_uri_is_never_repeated() {
         let failure = setup.resolve().unwrap_err();
         assert!(!format!("{failure:?}").contains("1234"), "{failure:?}");
     }
+    setup.keys.customer = None;
+    setup.keys.keyslots = vec!["file:///p,pkcs11x?pin-value=1234".to_owned()];
+    let failure = setup.resolve().unwrap_err();
+    assert_eq!(failure.kind, Kind::Usage);
+    assert!(!format!("{failure:?}").contains("1234"), "{failure:?}");
 }
 
 #[test]
@@ -174,6 +179,14 @@ fn without_a_chosen_profile_those_that_there_are_are_named() {
     std::fs::write(setup.common.config.as_ref().unwrap(), unchosen).unwrap();
     let hint = setup.resolve().unwrap_err().hint.unwrap();
     assert!(hint.ends_with("choose a profile with --profile; there are: one, two"), "{hint}");
+}
+
+#[test]
+fn a_lone_profile_needs_nobody_to_choose_it() {
+    let setup = setup();
+    let lone = "[profiles.any]\nprovider = \"file:///p\"\ncustomer = \"file:///c\"\n";
+    std::fs::write(setup.common.config.as_ref().unwrap(), lone).unwrap();
+    assert_eq!(setup.pairs(), [file_pair("/p", "/c")]);
 }
 
 #[test]

@@ -4,7 +4,6 @@ use serde::Serialize;
 use twinlock::file::{FileReencrypt, reencrypt_file};
 use twinlock::{Decryptor, EncryptorBuilder, EnvelopeId, Header, escape_untrusted};
 
-use super::rewrap::pair;
 use super::{expecting, is_dash};
 use crate::App;
 use crate::args::ReencryptArgs;
@@ -87,7 +86,7 @@ pub(crate) fn destination(args: &ReencryptArgs) -> Option<Destination> {
 fn with_old_keys(settings: &Settings, args: &ReencryptArgs) -> Result<Settings, Failure> {
     let mut opening = settings.clone();
     for keyslot in &args.from {
-        opening.pairs.push(pair(keyslot, "--from-keyslot")?);
+        opening.pairs.push(KeyPair::of_flag(keyslot, "--from-keyslot")?);
     }
     Ok(opening)
 }

@@ -15,7 +15,6 @@ use twinlock::{Decryptor, KeySelector, KeyUri, KeyslotChange, KeyslotKeys, Rewra
 use super::{expecting, is_dash};
 use crate::App;
 use crate::args::RewrapArgs;
-use crate::args::values::KeyslotUris;
 use crate::exit::Failure;
 use crate::holders::{self, Equipped, NewKeys, Opened};
 use crate::input::{self, Input};
@@ -127,7 +126,7 @@ fn plan(args: &RewrapArgs) -> Result<RewrapPlan, Failure> {
         plan = plan.from_key(key.map_err(|e| Failure::from(e).about("--from-key"))?);
     }
     for keyslot in &args.remove {
-        let KeyPair { provider, customer } = pair(keyslot, "--remove-keyslot")?;
+        let KeyPair { provider, customer } = KeyPair::of_flag(keyslot, "--remove-keyslot")?;
         plan = plan.remove_keyslot(named(&provider)?, named(&customer)?);
     }
     Ok(match args.remove_unopened {
@@ -156,15 +155,8 @@ fn new_keys(args: &RewrapArgs) -> Result<NewKeys, Failure> {
         keyslots: args
             .add
             .iter()
-            .map(|keyslot| pair(keyslot, "--add-keyslot"))
+            .map(|keyslot| KeyPair::of_flag(keyslot, "--add-keyslot"))
             .collect::<Result<_, _>>()?,
-    })
-}
-
-pub(super) fn pair(keyslot: &KeyslotUris, flag: &str) -> Result<KeyPair, Failure> {
-    Ok(KeyPair {
-        provider: KeySpec::of_flag(Side::Provider, &keyslot.provider, flag)?,
-        customer: KeySpec::of_flag(Side::Customer, &keyslot.customer, flag)?,
     })
 }
 
