@@ -63,6 +63,7 @@ pub(crate) struct CommonArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     Init(InitArgs),
+    Config(ConfigArgs),
     Keys(KeysArgs),
     Encrypt(EncryptArgs),
     Decrypt(DecryptArgs),
@@ -438,6 +439,30 @@ pub(crate) struct ReencryptArgs {
     pub(crate) keys: KeyArgs,
 }
 
+/// Show the settings that count
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ConfigArgs {
+    #[command(subcommand)]
+    pub(crate) verb: ConfigVerb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigVerb {
+    /// Show the settings that count, and where each came from
+    ///
+    /// Takes the flags for keys that other verbs take, so that it shows what
+    /// those would use. A PIN is never shown.
+    #[command(after_long_help = CONFIG_SHOW_EXAMPLES)]
+    Show {
+        /// Say where each value came from: flag, variable, file and line
+        #[arg(long)]
+        origin: bool,
+
+        #[command(flatten)]
+        keys: KeyArgs,
+    },
+}
+
 /// Create, list and check keys
 #[derive(Debug, ClapArgs)]
 pub(crate) struct KeysArgs {
@@ -672,6 +697,11 @@ Examples:
   twinlock reencrypt data.twl --context object=data --from-keyslot \
     'aws-kms://<key ARN>,pkcs11:token=lost;object=kek'";
 
+const CONFIG_SHOW_EXAMPLES: &str = "\
+Examples:
+  twinlock config show --origin
+  twinlock config show --profile archive --json | jq .settings";
+
 const KEYS_CREATE_EXAMPLES: &str = "\
 Examples:
   twinlock keys create \\
@@ -736,6 +766,7 @@ mod tests {
             PROVE_EXAMPLES,
             REWRAP_EXAMPLES,
             REENCRYPT_EXAMPLES,
+            CONFIG_SHOW_EXAMPLES,
             KEYS_CREATE_EXAMPLES,
             KEYS_EXPORT_PUBLIC_EXAMPLES,
             KEYS_LIST_EXAMPLES,

@@ -11,6 +11,7 @@ use toml_edit::{DocumentMut, Item, Table, value};
 use twinlock::file::OutputFile;
 
 use crate::exit::Failure;
+use crate::origin::Origin;
 use crate::pins::without_pins;
 
 /// A whole configuration file.
@@ -152,22 +153,28 @@ pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 #[derive(Debug)]
 pub(crate) struct Place {
     pub(crate) path: PathBuf,
-    /// True if somebody named it, so that it has to exist.
-    named: bool,
+    /// Who named it. If anybody did, it has to exist.
+    pub(crate) origin: Origin,
 }
 
 impl Place {
     /// What `--config` says, else `TWINLOCK_CONFIG`, else the usual place.
     pub(crate) fn find(flag: Option<&Path>, environment: Environment<'_>) -> Result<Self, Failure> {
         let set = |name| environment(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        if let Some(path) = flag.map(Path::to_owned).or_else(|| set("TWINLOCK_CONFIG")) {
-            return Ok(Self { path, named: true });
+        if let Some(path) = flag.map(Path::to_owned) {
+            return Ok(Self { path, origin: Origin::Flag("--config") });
+        }
+        if let Some(path) = set("TWINLOCK_CONFIG") {
+            return Ok(Self { path, origin: Origin::Variable("TWINLOCK_CONFIG") });
         }
         // XDG Base Directory Specification: relative paths are invalid and ignored.
         set("XDG_CONFIG_HOME")
             .filter(|folder| folder.is_absolute())
             .or_else(|| set("HOME").map(|home| home.join(".config")))
-            .map(|folder| Self { path: folder.join("twinlock/config.toml"), named: false })
+            .map(|folder| Self {
+                path: folder.join("twinlock/config.toml"),
+                origin: Origin::Default,
+            })
             .ok_or_else(|| {
                 Failure::misconfigured("neither XDG_CONFIG_HOME nor HOME is set")
                     .hint("name the configuration file with --config")
@@ -185,10 +192,13 @@ impl Place {
         toml_edit::de::from_str(&text).map_err(|error| self.bad(&error))
     }
 
-    fn text(&self) -> Result<String, Failure> {
+    /// What it says; nothing if it is in the usual place and missing.
+    pub(crate) fn text(&self) -> Result<String, Failure> {
         match std::fs::read_to_string(&self.path) {
             Ok(text) => Ok(text),
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !self.named => {
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound && self.origin == Origin::Default =>
+            {
                 Ok(String::new())
             }
             Err(error) => Err(Failure::misconfigured(format!(
@@ -290,7 +300,8 @@ mod tests {
     #[test]
     fn a_word_that_is_not_known_is_an_error_with_the_files_name() {
         let folder = tempfile::tempdir().unwrap();
-        let place = Place { path: folder.path().join("config.toml"), named: true };
+        let place =
+            Place { path: folder.path().join("config.toml"), origin: Origin::Flag("--config") };
         std::fs::write(&place.path, "[profiles.a]\nprovidr = \"x\"\n").unwrap();
         let failure = place.read().unwrap_err();
         assert!(failure.message.contains("config.toml"), "{}", failure.message);
@@ -301,7 +312,8 @@ mod tests {
     #[test]
     fn a_complaint_about_a_line_leaves_its_pin_out() {
         let folder = tempfile::tempdir().unwrap();
-        let place = Place { path: folder.path().join("config.toml"), named: true };
+        let place =
+            Place { path: folder.path().join("config.toml"), origin: Origin::Flag("--config") };
         let uri = "pkcs11:token=t;object=o?pin-value=8765&module-path=/m";
         for line in ["customr = 'URI'", "moved = \"URI\"", "customer = \"URI"] {
             let text = format!("[profiles.a]\n{}\n", line.replace("URI", uri));
@@ -316,14 +328,14 @@ mod tests {
     fn only_a_file_that_was_named_has_to_exist() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.toml");
-        assert!(Place { path: path.clone(), named: true }.read().is_err());
-        assert!(Place { path, named: false }.read().unwrap().profiles.is_empty());
+        assert!(Place { path: path.clone(), origin: Origin::Flag("--config") }.read().is_err());
+        assert!(Place { path, origin: Origin::Default }.read().unwrap().profiles.is_empty());
     }
 
     #[test]
     fn writing_a_profile_keeps_the_rest_of_the_file() {
         let folder = tempfile::tempdir().unwrap();
-        let place = Place { path: folder.path().join("new/config.toml"), named: false };
+        let place = Place { path: folder.path().join("new/config.toml"), origin: Origin::Default };
         place.write_profile("one", "file:///p", "file:///c").unwrap();
         let with_comment = format!("# mine\n{}", place.text().unwrap());
         std::fs::write(&place.path, with_comment).unwrap();
@@ -342,7 +354,7 @@ mod tests {
     fn only_the_owner_can_read_what_was_written() {
         use std::os::unix::fs::PermissionsExt as _;
         let folder = tempfile::tempdir().unwrap();
-        let place = Place { path: folder.path().join("new/config.toml"), named: false };
+        let place = Place { path: folder.path().join("new/config.toml"), origin: Origin::Default };
         place.write_profile("one", "file:///p", "file:///c").unwrap();
         let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&place.path), 0o600);

@@ -12,6 +12,7 @@ mod exit;
 mod holders;
 mod input;
 mod logs;
+mod origin;
 mod output;
 mod pins;
 mod process;
@@ -65,6 +66,7 @@ fn run(args: &Args, console: Console) -> Result<Outcome, Failure> {
     let environment = |name: &str| std::env::var_os(name);
     let app = App { common: &args.common, console, environment: &environment };
     match &args.verb {
+        Verb::Config(args) => verbs::config::run(&app, args),
         Verb::Init(args) => verbs::init::run(&app, args),
         Verb::Keys(args) => verbs::keys::run(&app, args),
         Verb::Encrypt(args) => verbs::encrypt::run(&app, args),

@@ -11,6 +11,9 @@ use crate::args::values::KeyslotUris;
 use crate::args::{CommonArgs, KeyArgs};
 use crate::config::{Aws, Azure, Config, Environment, Gcp, Place, Profile, Vault};
 use crate::exit::Failure;
+use crate::origin::Origin;
+
+pub(crate) mod explain;
 
 /// Which keys to use, and how to reach them.
 #[derive(Clone, Debug)]
@@ -84,8 +87,8 @@ impl KeySpec {
     }
 
     /// Reads the URI of a flag as the key of this side.
-    pub(crate) fn of_flag(side: Side, uri: &str, flag: &str) -> Result<Self, Failure> {
-        Self::parse_for(side, &Named::new(uri, flag))
+    pub(crate) fn of_flag(side: Side, uri: &str, flag: &'static str) -> Result<Self, Failure> {
+        Self::parse_for(side, &Named::new(uri, Origin::Flag(flag)))
     }
 
     fn parse_for(side: Side, named: &Named) -> Result<Self, Failure> {
@@ -142,7 +145,7 @@ pub(crate) fn not_built_in(scheme: Scheme) -> Failure {
 
 impl KeyPair {
     /// Reads the value of a flag, `PROVIDER_URI,CUSTOMER_URI`.
-    pub(crate) fn of_flag(text: &str, flag: &str) -> Result<Self, Failure> {
+    pub(crate) fn of_flag(text: &str, flag: &'static str) -> Result<Self, Failure> {
         let (provider, customer) = named_pair(text, flag)?;
         pair(&provider, &customer)
     }
@@ -200,17 +203,36 @@ pub(crate) fn variable(
 /// The profile to use; an empty one when none is named and there is none.
 struct ChosenProfile {
     profile: Profile,
-    /// For messages. `None` without a profile.
-    origin: Option<String>,
+    name: Option<String>,
+    /// Who chose it.
+    why: Choice,
+    /// Where the configuration is. `None` without a home.
+    place: Option<Place>,
     /// The names of all there are.
     known: Vec<String>,
+}
+
+/// Who chose a profile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Choice {
+    Flag,
+    Variable,
+    /// The configuration file.
+    File,
+    /// There is no other one.
+    OnlyOne,
+    /// There is none to use.
+    Nobody,
 }
 
 impl ChosenProfile {
     fn find(common: &CommonArgs, environment: Environment<'_>) -> Result<Self, Failure> {
         let wanted = match &common.profile {
-            Some(name) => Some(name.clone()),
-            None => variable(environment, "TWINLOCK_PROFILE")?,
+            Some(name) => Some((name.clone(), Choice::Flag)),
+            None => {
+                let name = variable(environment, "TWINLOCK_PROFILE")?;
+                name.map(|name| (name, Choice::Variable))
+            }
         };
         let place = match Place::find(common.config.as_deref(), environment) {
             Ok(place) => place,
@@ -219,38 +241,50 @@ impl ChosenProfile {
             Err(failure) => return Err(failure),
         };
         let mut config = place.read()?;
-        let Some(name) = wanted.or_else(|| config.profile.clone()).or_else(|| only_one(&config))
-        else {
-            return Ok(Self { known: names(&config), ..Self::none() });
+        let of_file = || config.profile.clone().map(|name| (name, Choice::File));
+        let Some((name, why)) = wanted.or_else(of_file).or_else(|| only_one(&config)) else {
+            return Ok(Self { known: names(&config), place: Some(place), ..Self::none() });
         };
         match config.profiles.remove(&name) {
-            Some(profile) => Ok(Self {
-                profile,
-                origin: Some(format!("profile {name:?} in {}", place.path.display())),
-                known: Vec::new(),
-            }),
+            Some(profile) => {
+                Ok(Self { profile, name: Some(name), why, place: Some(place), known: Vec::new() })
+            }
             None => Err(no_such_profile(&name, &config, &place)),
         }
     }
 
     fn none() -> Self {
-        Self { profile: Profile::default(), origin: None, known: Vec::new() }
+        Self {
+            profile: Profile::default(),
+            name: None,
+            why: Choice::Nobody,
+            place: None,
+            known: Vec::new(),
+        }
     }
 
-    fn origin(&self) -> &str {
-        self.origin.as_deref().unwrap_or("no profile")
+    /// The profile and its file, in words.
+    fn described(&self) -> Option<String> {
+        let (name, place) = (self.name.as_ref()?, self.place.as_ref()?);
+        Some(format!("profile {name:?} in {}", place.path.display()))
+    }
+
+    /// Where what it calls `key` came from.
+    fn origin(&self, key: &'static str, index: Option<usize>) -> Origin {
+        let profile = self.described().unwrap_or_else(|| "no profile".to_owned());
+        Origin::Profile { key, index, profile }
     }
 
     fn moved(&self) -> Result<Vec<(KeyUri, KeyUri)>, Failure> {
         let parse = |text: &str| {
             let uri = KeyUri::parse(text).map_err(|error| {
-                Failure::misconfigured(error.to_string()).about(format!("moved, {}", self.origin()))
+                Failure::misconfigured(error.to_string()).about(self.origin("moved", None))
             })?;
             match uri.is_alias() {
                 true => Err(Failure::misconfigured(format!(
-                    "moved, {}: {uri} is an alias; headers have the key's ARN",
-                    self.origin()
-                ))),
+                    "{uri} is an alias; headers have the key's ARN"
+                ))
+                .about(self.origin("moved", None))),
                 false => Ok(uri),
             }
         };
@@ -284,10 +318,10 @@ fn no_such_profile(name: &str, config: &Config, place: &Place) -> Failure {
 }
 
 /// Where there is but one profile, nobody has to say which.
-fn only_one(config: &Config) -> Option<String> {
+fn only_one(config: &Config) -> Option<(String, Choice)> {
     let name = config.profiles.keys().next().filter(|_| config.profiles.len() == 1)?;
     tracing::info!("using {name:?}, the only profile");
-    Some(name.clone())
+    Some((name.clone(), Choice::OnlyOne))
 }
 
 fn names(config: &Config) -> Vec<String> {
@@ -298,12 +332,12 @@ fn names(config: &Config) -> Vec<String> {
 #[derive(Clone)]
 struct Named {
     uri: String,
-    origin: String,
+    origin: Origin,
 }
 
 impl Named {
-    fn new(uri: &str, origin: impl Into<String>) -> Self {
-        Self { uri: uri.to_owned(), origin: origin.into() }
+    fn new(uri: &str, origin: Origin) -> Self {
+        Self { uri: uri.to_owned(), origin }
     }
 }
 
@@ -322,14 +356,15 @@ impl NamedKeys {
     ) -> Result<Self, Failure> {
         let profile = &chosen.profile;
         let typed = |flag: &Option<String>, name, variable_name| match flag {
-            Some(uri) => Ok(Some(Named::new(uri, name))),
+            Some(uri) => Ok(Some(Named::new(uri, Origin::Flag(name)))),
             None => {
                 let set = variable(environment, variable_name)?;
-                Ok::<_, Failure>(set.map(|uri| Named::new(&uri, variable_name)))
+                let origin = Origin::Variable(variable_name);
+                Ok::<_, Failure>(set.map(|uri| Named::new(&uri, origin)))
             }
         };
         let of_profile = |uri: &Option<String>, key| {
-            uri.as_ref().map(|uri| Named::new(uri, format!("{key}, {}", chosen.origin())))
+            uri.as_ref().map(|uri| Named::new(uri, chosen.origin(key, None)))
         };
         let provider = typed(&keys.provider, "--provider", "TWINLOCK_PROVIDER")?;
         let customer = typed(&keys.customer, "--customer", "TWINLOCK_CUSTOMER")?;
@@ -364,16 +399,17 @@ fn keyslots_of_flags(keys: &KeyArgs) -> Result<Vec<(Named, Named)>, Failure> {
     keys.keyslots.iter().map(|text| named_pair(text, "--keyslot")).collect()
 }
 
-fn named_pair(text: &str, flag: &str) -> Result<(Named, Named), Failure> {
+fn named_pair(text: &str, flag: &'static str) -> Result<(Named, Named), Failure> {
     let uris: KeyslotUris =
         text.parse().map_err(|problem: &str| Failure::usage(problem).about(flag))?;
-    Ok((Named::new(&uris.provider, flag), Named::new(&uris.customer, flag)))
+    let named = |uri: &str| Named::new(uri, Origin::Flag(flag));
+    Ok((named(&uris.provider), named(&uris.customer)))
 }
 
 fn keyslots_of_profile(chosen: &ChosenProfile) -> Vec<(Named, Named)> {
-    let named = |uri: &str| Named::new(uri, format!("keyslot, {}", chosen.origin()));
-    let keyslots = chosen.profile.keyslots.iter();
-    keyslots.map(|slot| (named(&slot.provider), named(&slot.customer))).collect()
+    let named = |uri: &str, index| Named::new(uri, chosen.origin("keyslot", Some(index)));
+    let keyslots = chosen.profile.keyslots.iter().enumerate();
+    keyslots.map(|(i, slot)| (named(&slot.provider, i), named(&slot.customer, i))).collect()
 }
 
 fn pair(provider: &Named, customer: &Named) -> Result<KeyPair, Failure> {
@@ -384,7 +420,7 @@ fn pair(provider: &Named, customer: &Named) -> Result<KeyPair, Failure> {
 }
 
 fn missing(side: Side, chosen: &ChosenProfile) -> Failure {
-    if let Some(origin) = &chosen.origin {
+    if let Some(origin) = chosen.described() {
         return Failure::usage(format!("no {side} key is given, and {origin} has none"))
             .hint(format!("name one with --{side}, or add it to the profile"));
     }

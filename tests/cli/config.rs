@@ -52,6 +52,26 @@ fn a_profile_is_chosen_by_flag_variable_and_file() {
 }
 
 #[test]
+fn the_settings_that_count_are_shown_with_their_origin() {
+    let mut dir = Dir::with_keys();
+    dir.set("TWINLOCK_CUSTOMER", "pkcs11:token=t;object=o?pin-value=8642&module-path=/m");
+    dir.set("TWINLOCK_PIN", "97531");
+    let shown = dir.run(["config", "show", "--origin", "--provider", "file:///f"]).ok().text();
+    let line = |name: &str| shown.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
+    assert!(line("configuration").ends_with("config.toml  (default)"), "{shown}");
+    assert!(line("profile").ends_with("default  (the file's own choice)"), "{shown}");
+    assert!(line("provider").ends_with("file:///f  (--provider)"), "{shown}");
+    assert!(line("customer").ends_with("&module-path=/m  (TWINLOCK_CUSTOMER)"), "{shown}");
+    assert!(line("pin ").ends_with("…  (TWINLOCK_PIN)"), "{shown}");
+    assert!(!shown.contains("8642") && !shown.contains("97531"), "{shown}");
+    let json = dir.run(["config", "show", "--json"]).ok().json();
+    assert_eq!(json["settings"][0]["origin"]["line"], 3, "{json}");
+    // What those words would make of nothing is shown too.
+    let nothing = Dir::new().run(["config", "show"]).ok().text();
+    assert!(nothing.contains("config.toml, which does not exist"), "{nothing}");
+}
+
+#[test]
 fn settings_that_make_no_sense_are_named() {
     let dir = Dir::with_keys();
     dir.write("a", "secret");

@@ -109,6 +109,21 @@ const PROMISED: &[(&str, &[&str])] = &[
         ],
     ),
     ("keys create", &["uri:s", "profile_uri:s"]),
+    (
+        "config show",
+        &[
+            "config.path:s",
+            "config.exists:b",
+            "config.origin.kind:s",
+            "profile.name:s",
+            "profile.chosen_by:s",
+            "settings.0.name:s",
+            "settings.0.value:s",
+            "settings.0.origin.kind:s",
+            "settings.0.origin.name:z",
+            "settings.0.origin.line:n",
+        ],
+    ),
     ("completions", &["text:s", "files:a"]),
 ];
 
@@ -122,7 +137,7 @@ fn every_document_has_the_fields_that_are_promised() {
             "encrypt" => &["a", "--context", "object=a"],
             "decrypt" => &["a.twl", "-o", "b", "--any-context"],
             "verify" => &["a.twl", "--any-context"],
-            "keys check" => &[],
+            "keys check" | "config show" => &[],
             "keys create" => &[&new_key],
             "completions" => &["bash"],
             _ => &["a.twl"],

@@ -1,6 +1,7 @@
 //! The verbs, a file each.
 
 mod batch;
+pub(crate) mod config;
 pub(crate) mod decrypt;
 pub(crate) mod encrypt;
 pub(crate) mod generate;
@@ -26,6 +27,7 @@ use crate::output::Destination;
 pub(crate) fn name(verb: &Verb) -> &'static str {
     match verb {
         Verb::Init(_) => "init",
+        Verb::Config(_) => "config show",
         Verb::Keys(args) => match args.verb {
             KeysVerb::Create { .. } => "keys create",
             KeysVerb::ExportPublic { .. } => "keys export-public",
