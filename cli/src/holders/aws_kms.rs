@@ -1,11 +1,12 @@
 //! AWS KMS, through `twinlock-remote-keys`.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use twinlock::{HolderError, HolderErrorKind, KeyHolder, KeyUri, Side};
 use twinlock_remote_keys::aws_kms::{AwsKmsKey, KeyFacts, Options};
 
-use super::round_trip;
+use super::{milliseconds, round_trip};
 use crate::report::keys::{self, KeyCheck};
 use crate::settings::Access;
 
@@ -20,15 +21,19 @@ pub(crate) async fn create(uri: &KeyUri, access: &Access) -> Result<KeyUri, Hold
 }
 
 pub(crate) async fn check(uri: &KeyUri, access: &Access) -> Result<KeyCheck, HolderError> {
+    let start = Instant::now();
     let facts = match AwsKmsKey::describe(uri, &options(access)).await {
         // Whoever may only encrypt and decrypt has a key that works.
         Err(error) if error.kind() == HolderErrorKind::Denied && !uri.is_alias() => None,
         answer => Some(answer?),
     };
+    let find_ms = facts.is_some().then(|| milliseconds(start.elapsed()));
     let uri = facts.as_ref().map_or(uri, |facts| &facts.uri);
+    let start = Instant::now();
     let key = AwsKmsKey::connect(uri, &options(access)).await?;
+    let open_ms = milliseconds(start.elapsed());
     let check = round_trip(&key, Side::Provider).await?;
-    Ok(KeyCheck { aws_kms: facts.map(Into::into), ..check })
+    Ok(KeyCheck { open_ms, find_ms, aws_kms: facts.map(Into::into), ..check })
 }
 
 fn options(access: &Access) -> Options {

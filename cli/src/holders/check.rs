@@ -15,13 +15,19 @@ pub(crate) async fn check(spec: &KeySpec, access: &Access) -> Result<KeyCheck, H
     match spec {
         KeySpec::AwsKms(uri) => aws_kms::check(uri, access).await,
         KeySpec::AzureKv(uri) => azure_kv::check(uri, access).await,
-        KeySpec::File(uri) => round_trip(&FileKek::open(uri)?, Side::Provider).await,
+        KeySpec::File(uri) => {
+            let start = Instant::now();
+            let key = FileKek::open(uri)?;
+            let open_ms = milliseconds(start.elapsed());
+            Ok(KeyCheck { open_ms, ..round_trip(&key, Side::Provider).await? })
+        }
         KeySpec::GcpKms(uri) => gcp_kms::check(uri, access).await,
         KeySpec::Pkcs11(uri) => pkcs11::check(uri, access).await,
         KeySpec::Vault(uri) => vault::check(uri, access).await,
     }
 }
 
+/// The caller knows what it took to open `holder`.
 pub(crate) async fn round_trip(
     holder: &dyn KeyHolder,
     side: Side,
@@ -59,6 +65,8 @@ fn wrapped_in(time: Duration, holder: &dyn KeyHolder) -> KeyCheck {
     KeyCheck {
         uri: holder.uri().to_string(),
         development: holder.uri().scheme() == Scheme::File,
+        open_ms: 0.0,
+        find_ms: None,
         wrap_ms: milliseconds(time),
         unwrap_ms: None,
         spki_sha256: None,

@@ -92,6 +92,8 @@ pub(crate) async fn check(uri: &Pkcs11Uri, access: &Access) -> Result<KeyCheck, 
     Ok(KeyCheck {
         uri: uri.key_uri().to_string(),
         development: false,
+        open_ms: milliseconds(check.open),
+        find_ms: Some(milliseconds(check.find)),
         wrap_ms: milliseconds(check.wrap),
         unwrap_ms: Some(milliseconds(check.unwrap)),
         spki_sha256: check.public_key.as_ref().map(pin_of),

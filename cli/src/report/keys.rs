@@ -9,6 +9,10 @@ pub(crate) struct KeyCheck {
     pub(crate) uri: String,
     /// True for a key that is for development only.
     pub(crate) development: bool,
+    /// To reach and log in to what holds it.
+    pub(crate) open_ms: f64,
+    /// To find it there; `null` where that is no step of its own.
+    pub(crate) find_ms: Option<f64>,
     pub(crate) wrap_ms: f64,
     /// `null` for a key that only wraps here.
     pub(crate) unwrap_ms: Option<f64>,
@@ -107,13 +111,12 @@ pub(crate) struct VaultKey {
 impl KeyCheck {
     /// For people: a line, and what follows from it.
     pub(crate) fn text(&self) -> String {
-        let wrap = format!("wrap {:.1} ms", self.wrap_ms);
         let mut out = match self.unwrap_ms {
-            Some(unwrap) => format!("{}: works ({wrap}, unwrap {unwrap:.1} ms)\n", self.uri),
+            Some(_) => format!("{}: works ({})\n", self.uri, self.times()),
             None => format!(
-                "{}: wraps ({wrap})\n  only a public key is here: nothing that it wraps was \
-                 unwrapped\n",
-                self.uri
+                "{}: wraps ({})\n  only a public key is here: nothing that it wraps was unwrapped\n",
+                self.uri,
+                self.times()
             ),
         };
         if let Some(token) = &self.token {
@@ -151,6 +154,20 @@ impl KeyCheck {
             out += "  for development only: whoever reads the file holds the key\n";
         }
         out
+    }
+}
+
+impl KeyCheck {
+    /// What each step took, for people.
+    pub(crate) fn times(&self) -> String {
+        let steps = [
+            ("open", Some(self.open_ms)),
+            ("find", self.find_ms),
+            ("wrap", Some(self.wrap_ms)),
+            ("unwrap", self.unwrap_ms),
+        ];
+        let taken = steps.iter().filter_map(|(step, ms)| Some(format!("{step} {:.1} ms", (*ms)?)));
+        taken.collect::<Vec<_>>().join(", ")
     }
 }
 

@@ -50,6 +50,10 @@ pub struct KeyCheck {
     pub key: KeyFacts,
     /// The public part of an RSA key.
     pub public_key: Option<RsaPublicKey>,
+    /// How long it took to open the token and log in.
+    pub open: Duration,
+    /// How long it took to find the key.
+    pub find: Duration,
     /// How long it took to wrap a random share.
     pub wrap: Duration,
     /// How long it took to unwrap it.
@@ -64,7 +68,12 @@ pub struct KeyCheck {
 /// As [`Pkcs11Key::open`], and when the token does not do AES-GCM or RSA-OAEP as
 /// it should.
 pub async fn check_key(uri: &Pkcs11Uri, options: TokenOptions) -> Result<KeyCheck, Pkcs11Error> {
-    let key = Pkcs11Key::open(uri, options).await?;
+    let start = Instant::now();
+    let token = Token::open(uri, options).await?;
+    let open = start.elapsed();
+    let start = Instant::now();
+    let key = Pkcs11Key::on(&token, uri).await?;
+    let find = start.elapsed();
     let share = random_share()?;
     let start = Instant::now();
     let wrapped = key.wrap_share(&share, b"twinlock self-test").await?;
@@ -84,8 +93,8 @@ pub async fn check_key(uri: &Pkcs11Uri, options: TokenOptions) -> Result<KeyChec
         Err(error) => return Err(error),
         Ok(_) => return Err(failed_self_test(problem)),
     }
-    let (token, public_key) = (key.token().facts().clone(), key.public_key().cloned());
-    Ok(KeyCheck { token, key: key.facts().clone(), public_key, wrap, unwrap })
+    let (token, public_key) = (token.facts().clone(), key.public_key().cloned());
+    Ok(KeyCheck { token, key: key.facts().clone(), public_key, open, find, wrap, unwrap })
 }
 
 pub(crate) fn random_share() -> Result<Share, Pkcs11Error> {
