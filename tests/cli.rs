@@ -14,5 +14,5 @@ mod reports;
 mod rewrap;
 mod rewrap_trees;
 mod signals;
-mod tokens;
+pub(crate) mod tokens;
 mod trees;

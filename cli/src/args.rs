@@ -543,6 +543,18 @@ pub(crate) struct InitArgs {
     #[arg(long, value_name = "URI", conflicts_with = "softhsm")]
     pub(crate) customer: Option<String>,
 
+    /// The customer's key of a second keyslot, for recovery
+    ///
+    /// A key that outlives the loss of the first: in another token, on a smart
+    /// card in a safe. With this flag and without keys for the profile itself,
+    /// the keyslot is added to the profile that there is.
+    #[arg(long, value_name = "URI", help_heading = "Recovery")]
+    pub(crate) recovery_customer: Option<String>,
+
+    /// The provider's key of that keyslot; without it, the first one's
+    #[arg(long, value_name = "URI", requires = "recovery_customer", help_heading = "Recovery")]
+    pub(crate) recovery_provider: Option<String>,
+
     /// Create a provider key in a file, for development only
     #[arg(long)]
     pub(crate) dev_provider: bool,
@@ -740,7 +752,13 @@ Examples:
   hsm='module-path=/usr/lib/libyourhsm.so&pin-source=file:/run/pin'
   twinlock init --profile archive \\
     --provider aws-kms://alias/archive \\
-    --customer \"pkcs11:token=prod;object=kek?$hsm\"";
+    --customer \"pkcs11:token=prod;object=kek?$hsm\"
+
+  # a second keyslot, for the day that a key is lost
+  card='module-path=/usr/lib/opensc-pkcs11.so&pin-source=file:/run/card'
+  twinlock init --profile archive \\
+    --recovery-provider aws-kms://alias/recovery \\
+    --recovery-customer \"pkcs11:token=safe;object=kek?$card\"";
 
 #[cfg(test)]
 mod tests {

@@ -220,15 +220,27 @@ impl Place {
     pub(crate) fn write_profile(
         &self,
         name: &str,
-        provider: &str,
-        customer: &str,
+        keys: &KeyslotKeys,
+        recovery: Option<&KeyslotKeys>,
     ) -> Result<(), Failure> {
+        self.change(|document| {
+            set_profile(document, name, keys);
+            recovery.into_iter().for_each(|keys| add_keyslot(document, name, keys));
+        })
+    }
+
+    /// Adds a keyslot to the profile `name`, which exists.
+    pub(crate) fn add_keyslot(&self, name: &str, keys: &KeyslotKeys) -> Result<(), Failure> {
+        self.change(|document| add_keyslot(document, name, keys))
+    }
+
+    fn change(&self, change: impl FnOnce(&mut DocumentMut)) -> Result<(), Failure> {
         let text = match self.path.exists() {
             true => self.text()?,
             false => String::new(),
         };
         let mut document: DocumentMut = text.parse().map_err(|error| self.bad(&error))?;
-        set_profile(&mut document, name, provider, customer);
+        change(&mut document);
         self.replace(&document.to_string()).map_err(|error| Failure::file(&self.path, &error))
     }
 
@@ -245,7 +257,7 @@ impl Place {
     }
 }
 
-fn set_profile(document: &mut DocumentMut, name: &str, provider: &str, customer: &str) {
+fn set_profile(document: &mut DocumentMut, name: &str, keys: &KeyslotKeys) {
     if document.get("profile").is_none() {
         document.insert("profile", value(name));
     }
@@ -254,10 +266,26 @@ fn set_profile(document: &mut DocumentMut, name: &str, provider: &str, customer:
         table.set_implicit(true); // no line of its own
         Item::Table(table)
     });
-    let mut profile = Table::new();
-    profile.insert("provider", value(provider));
-    profile.insert("customer", value(customer));
-    profiles[name] = Item::Table(profile);
+    profiles[name] = Item::Table(table_of(keys));
+}
+
+fn add_keyslot(document: &mut DocumentMut, name: &str, keys: &KeyslotKeys) {
+    let keyslots = &mut document["profiles"][name]["keyslot"];
+    match keyslots.as_array_of_tables_mut() {
+        Some(keyslots) => keyslots.push(table_of(keys)),
+        // An array of inline tables stays one.
+        None => match keyslots.as_array_mut() {
+            Some(keyslots) => keyslots.push(table_of(keys).into_inline_table()),
+            None => *keyslots = Item::ArrayOfTables([table_of(keys)].into_iter().collect()),
+        },
+    }
+}
+
+fn table_of(keys: &KeyslotKeys) -> Table {
+    let mut table = Table::new();
+    table.insert("provider", value(&keys.provider));
+    table.insert("customer", value(&keys.customer));
+    table
 }
 
 /// Makes `folder` and those above it where they are missing, for the owner
@@ -332,15 +360,39 @@ mod tests {
         assert!(Place { path, origin: Origin::Default }.read().unwrap().profiles.is_empty());
     }
 
+    fn keys(provider: &str, customer: &str) -> KeyslotKeys {
+        KeyslotKeys { provider: provider.to_owned(), customer: customer.to_owned() }
+    }
+
+    #[test]
+    fn a_keyslot_is_added_behind_those_that_there_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place { path: folder.path().join("config.toml"), origin: Origin::Default };
+        let recovery = keys("file:///rp", "file:///rc");
+        place.write_profile("one", &keys("file:///p", "file:///c"), Some(&recovery)).unwrap();
+        place.add_keyslot("one", &keys("file:///rp2", "file:///rc2")).unwrap();
+        let customers = |config: &Config| {
+            let keyslots = config.profiles["one"].keyslots.iter();
+            keyslots.map(|keys| keys.customer.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(customers(&place.read().unwrap()), ["file:///rc", "file:///rc2"]);
+
+        let inline =
+            "[profiles.one]\nkeyslot = [{ provider = 'file:///x', customer = 'file:///y' }]\n";
+        std::fs::write(&place.path, inline).unwrap();
+        place.add_keyslot("one", &recovery).unwrap();
+        assert_eq!(customers(&place.read().unwrap()), ["file:///y", "file:///rc"]);
+    }
+
     #[test]
     fn writing_a_profile_keeps_the_rest_of_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let place = Place { path: folder.path().join("new/config.toml"), origin: Origin::Default };
-        place.write_profile("one", "file:///p", "file:///c").unwrap();
+        place.write_profile("one", &keys("file:///p", "file:///c"), None).unwrap();
         let with_comment = format!("# mine\n{}", place.text().unwrap());
         std::fs::write(&place.path, with_comment).unwrap();
-        place.write_profile("two", "file:///p2", "file:///c2").unwrap();
-        place.write_profile("one", "file:///p3", "file:///c3").unwrap();
+        place.write_profile("two", &keys("file:///p2", "file:///c2"), None).unwrap();
+        place.write_profile("one", &keys("file:///p3", "file:///c3"), None).unwrap();
 
         assert!(place.text().unwrap().starts_with("# mine\n"));
         let config = place.read().unwrap();
@@ -355,7 +407,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt as _;
         let folder = tempfile::tempdir().unwrap();
         let place = Place { path: folder.path().join("new/config.toml"), origin: Origin::Default };
-        place.write_profile("one", "file:///p", "file:///c").unwrap();
+        place.write_profile("one", &keys("file:///p", "file:///c"), None).unwrap();
         let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&place.path), 0o600);
         assert_eq!(mode(place.folder()), 0o700);

@@ -104,6 +104,11 @@ impl KeySpec {
         }
     }
 
+    /// True if both name the same key, as far as names tell.
+    fn is(&self, other: &Self) -> bool {
+        self.key_uri().same_key(&other.key_uri())
+    }
+
     /// The key's name as headers have it, unless it is an alias.
     pub(crate) fn key_uri(&self) -> KeyUri {
         match self {
@@ -164,6 +169,16 @@ impl Settings {
             moved: profile.moved()?,
             access: profile.access(),
         })
+    }
+
+    /// The keys that all keyslots need: whoever loses one of them has lost
+    /// what was encrypted, and no other keyslot helps.
+    pub(crate) fn needed_keys(&self) -> Vec<&KeySpec> {
+        let is_needed = |key: &KeySpec| {
+            let of_pair = |pair: &KeyPair| pair.provider.is(key) || pair.customer.is(key);
+            self.pairs.iter().all(of_pair)
+        };
+        self.keys().into_iter().map(|(_, key)| key).filter(|key| is_needed(key)).collect()
     }
 
     /// Every key once, in order.

@@ -22,6 +22,7 @@ const PROMISED: &[(&str, &[&str])] = &[
             "keyslots:a",
             "keyslots.0.provider:s",
             "keyslots.0.customer:s",
+            "needed_keys:a",
         ],
     ),
     (
@@ -100,6 +101,8 @@ const PROMISED: &[(&str, &[&str])] = &[
         &[
             "keys.0.uri:s",
             "keys.0.development:b",
+            "keys.0.open_ms:n",
+            "keys.0.find_ms:z",
             "keys.0.wrap_ms:n",
             "keys.0.unwrap_ms:n",
             "keys.0.spki_sha256:z",

@@ -35,6 +35,46 @@ fn init_makes_what_is_missing_and_a_second_one_loses_nothing() {
 }
 
 #[test]
+fn init_writes_a_second_keyslot_at_once_or_later() {
+    let dir = Dir::new();
+    let [provider, customer, rp, rc, third] =
+        ["p", "c", "rp", "rc", "third"].map(|name| dir.new_key(name));
+    let recovery = ["--recovery-provider", &rp, "--recovery-customer", &rc];
+    let keys = ["init", "--provider", &provider, "--customer", &customer];
+    let report = dir.run(keys.iter().copied().chain(["--json"]).chain(recovery)).ok().json();
+    assert_eq!(report["recovery"]["customer"], rc, "{report}");
+    assert_eq!(report["keys"].as_array().unwrap().len(), 4, "all were tried: {report}");
+
+    let later = dir.run(["init", "--json", "--recovery-customer", &third]).ok().json();
+    assert_eq!(later["recovery"]["provider"], provider, "{later}");
+    dir.write("a", "secret");
+    let encrypted = dir.run(["--json", "encrypt", "a"]).ok();
+    assert_eq!(encrypted.json()["keyslots"].as_array().unwrap().len(), 3);
+    assert!(!encrypted.stderr.contains("one keyslot only"), "{}", encrypted.stderr);
+    // Each of them opens the file alone.
+    for pair in [[&provider, &customer], [&rp, &rc], [&provider, &third]] {
+        let keys = ["--provider", pair[0], "--customer", pair[1]];
+        dir.run(["verify", "a.twl"].into_iter().chain(keys)).ok();
+    }
+    let same = ["init", "--recovery-customer", &provider];
+    assert!(dir.run(same).with(2).stderr.contains("the same key"));
+}
+
+#[test]
+fn a_lone_keyslot_is_warned_of_once_with_the_remedy() {
+    let dir = Dir::with_keys();
+    dir.write("a", "secret");
+    let ended = dir.run(["encrypt", "a", "--json"]).ok();
+    let lines: Vec<_> = ended.stderr.lines().filter(|l| l.contains("one keyslot only")).collect();
+    let [warning] = lines.as_slice() else { panic!("once: {}", ended.stderr) };
+    for word in ["provider.kek", "customer.kek", "twinlock init --recovery-customer"] {
+        assert!(warning.contains(word), "{warning}");
+    }
+    assert_eq!(ended.json()["needed_keys"].as_array().unwrap().len(), 2);
+    assert_eq!(dir.run(["encrypt", "a", "--force", "-q"]).ok().stderr, "");
+}
+
+#[test]
 fn init_asks_nothing_where_nobody_can_answer() {
     let dir = Dir::new();
     let ended = dir.run(["init"]).with(2);
@@ -253,16 +293,16 @@ fn keys_are_created_listed_and_checked() {
 }
 
 /// A folder with a token's key and a KMS's key in its profile.
-pub(super) struct Rig {
-    pub(super) dir: Dir,
-    hsm: SoftHsm,
-    pub(super) proxy: KmsProxy,
-    pub(super) provider: String,
+pub(crate) struct Rig {
+    pub(crate) dir: Dir,
+    pub(crate) hsm: SoftHsm,
+    pub(crate) proxy: KmsProxy,
+    pub(crate) provider: String,
 }
 
 impl Rig {
     /// The same with a module that counts calls in front of the token.
-    pub(super) fn counted() -> (Self, CountedModule) {
+    pub(crate) fn counted() -> (Self, CountedModule) {
         let mut rig = Self::new();
         let module = softhsm::module();
         let counted = CountedModule::before(&module, &mut rig.dir);
@@ -271,7 +311,7 @@ impl Rig {
         (rig, counted)
     }
 
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let hsm = SoftHsm::with_token();
         let mut dir = Self::bare(&hsm);
         let credentials = dir.home().join("credentials");
@@ -296,7 +336,7 @@ impl Rig {
         dir
     }
 
-    pub(super) fn uri(&self, label: &str) -> String {
+    pub(crate) fn uri(&self, label: &str) -> String {
         crate::support::softhsm::uri_in(self.hsm.folder(), label)
     }
 

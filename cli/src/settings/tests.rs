@@ -112,6 +112,21 @@ fn keyslots_by_flag_replace_those_of_the_profile() {
 }
 
 #[test]
+fn a_key_is_needed_if_every_keyslot_has_it() {
+    let mut setup = setup();
+    let needed = |setup: &Setup| {
+        let settings = setup.resolve().unwrap();
+        settings.needed_keys().iter().map(|key| key.to_string()).collect::<Vec<_>>()
+    };
+    setup.common.profile = Some("two".to_owned());
+    assert_eq!(needed(&setup), ["file:///two/p", "file:///two/c"]);
+    setup.keys.keyslots = vec!["file:///two/p,file:///other/c".to_owned()];
+    assert_eq!(needed(&setup), ["file:///two/p"]);
+    setup.keys.keyslots = vec!["file:///other/p,file:///other/c".to_owned()];
+    assert_eq!(needed(&setup), [""; 0]);
+}
+
+#[test]
 fn keyslots_alone_are_enough() {
     let mut setup = setup();
     std::fs::write(setup.common.config.as_ref().unwrap(), "").unwrap();

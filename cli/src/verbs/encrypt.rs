@@ -34,6 +34,8 @@ struct Report {
     envelope_id: String,
     context: serde_json::Value,
     keyslots: Vec<Keyslot>,
+    /// Keys that every keyslot needs: the loss of one is the loss of the file.
+    needed_keys: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -53,6 +55,7 @@ pub(crate) fn run(app: &App<'_>, args: &EncryptArgs) -> Result<Outcome, Failure>
     destination.check(&args.output, &input)?;
     let header = header_path(args, &destination)?;
     note_an_envelope(&input);
+    warn_of_a_lone_keyslot(&settings);
 
     // Whether there is room, and a place at all, shows before any key is used.
     let len = input.len().map(roughly_encrypted);
@@ -80,6 +83,7 @@ pub(crate) fn run(app: &App<'_>, args: &EncryptArgs) -> Result<Outcome, Failure>
         envelope_id: EnvelopeId::to_string(&envelope_id),
         context: report::context(&context),
         keyslots: settings.pairs.iter().map(Keyslot::of).collect(),
+        needed_keys: settings.needed_keys().iter().map(ToString::to_string).collect(),
     };
     Ok(Outcome::new("encrypt", "", &report))
 }
@@ -185,6 +189,18 @@ fn roughly_encrypted(len: u64) -> u64 {
     const HEADERS: u64 = 16 << 10;
     let segments = len / (u64::from(DEFAULT_SEGMENT_LEN) - SEGMENT_OVERHEAD) + 1;
     len.saturating_add(segments * SEGMENT_OVERHEAD).saturating_add(HEADERS)
+}
+
+fn warn_of_a_lone_keyslot(settings: &Settings) {
+    if let [pair] = settings.pairs.as_slice() {
+        tracing::warn!(
+            "one keyslot only: if {} or {} is lost, so is this file; `twinlock init \
+             --recovery-customer URI` adds one to the profile, `twinlock rewrap --add-keyslot` to \
+             a file",
+            pair.provider,
+            pair.customer
+        );
+    }
 }
 
 /// Encrypting twice is allowed, and seldom meant.

@@ -14,7 +14,7 @@ use twinlock_keys::Pkcs11Uri;
 use super::keys::{check_keys, create_key};
 use crate::App;
 use crate::args::InitArgs;
-use crate::config::{Place, create_private_folder};
+use crate::config::{KeyslotKeys, Place, Profile, create_private_folder};
 use crate::exit::{Failure, Kind};
 use crate::report::Outcome;
 use crate::report::keys::KeyCheck;
@@ -28,43 +28,114 @@ struct Report {
     /// As the profile has them.
     provider: String,
     customer: String,
+    /// The keyslot for recovery, if one was written.
+    recovery: Option<RecoveryKeys>,
     /// Keys, tokens and files that were made.
     created: Vec<String>,
     /// `null` with `--no-check`.
     keys: Option<Vec<KeyCheck>>,
 }
 
+#[derive(Serialize)]
+struct RecoveryKeys {
+    provider: String,
+    customer: String,
+}
+
 pub(crate) fn run(app: &App<'_>, args: &InitArgs) -> Result<Outcome, Failure> {
     let place = Place::find(app.common.config.as_deref(), app.environment)?;
     let name = profile_name(app)?;
+    if let Some(profile) = profile_to_add_to(&place, &name, args)? {
+        return add_recovery(app, args, &place, &name, &profile);
+    }
     refuse_existing(&place, &name, args.force)?;
     let wishes = Wishes::collect(app, args)?;
     let mut making = Making::new(&place, &name)?;
     let provider = making.provider(&wishes.provider)?;
     let customer = making.customer(&wishes.customer, args)?;
-    if provider.key_uri().same_key(&customer.key_uri()) {
-        return Err(Failure::usage("provider and customer are the same key: two holders need two"));
-    }
-    let (provider_text, customer_text) = (profile_text(&provider), profile_text(&customer));
-    place.write_profile(&name, &provider_text, &customer_text)?;
+    refuse_one_key(&provider, &customer)?;
+    let recovery = wishes.recovery.map(|recovery| recovery.beside(&provider)).transpose()?;
+    let keys = texts_of(&provider, &customer);
+    let recovery_keys = recovery.as_ref().map(|(provider, customer)| texts_of(provider, customer));
+    place.write_profile(&name, &keys, recovery_keys.as_ref())?;
 
-    let keys = match args.no_check {
-        true => None,
-        false => {
-            Some(check_keys(&[provider, customer], &Access::default()).map_err(|failure| {
-                failure.about(format!("the profile {name:?} was written, but its keys do not work"))
-            })?)
-        }
-    };
+    let mut specs = vec![provider, customer];
+    specs.extend(recovery.into_iter().flat_map(|(provider, customer)| [provider, customer]));
     let report = Report {
         profile: name.clone(),
         config: place.path.display().to_string(),
-        provider: provider_text,
-        customer: customer_text,
+        recovery: recovery_keys.map(RecoveryKeys::from),
+        provider: keys.provider,
+        customer: keys.customer,
         created: making.created,
-        keys,
+        keys: check(&name, specs, args)?,
     };
     Ok(Outcome::new("init", report.text(app.console.quiet), &report))
+}
+
+/// The profile as it is, if all that is wanted is a keyslot for recovery.
+fn profile_to_add_to(
+    place: &Place,
+    name: &str,
+    args: &InitArgs,
+) -> Result<Option<Profile>, Failure> {
+    let itself = args.provider.is_some()
+        || args.customer.is_some()
+        || args.dev_provider
+        || args.softhsm
+        || args.force;
+    match args.recovery_customer.is_some() && !itself && place.path.exists() {
+        true => Ok(place.read()?.profiles.remove(name)),
+        false => Ok(None),
+    }
+}
+
+/// Adds a keyslot to a profile, and changes nothing else of it.
+fn add_recovery(
+    app: &App<'_>,
+    args: &InitArgs,
+    place: &Place,
+    name: &str,
+    profile: &Profile,
+) -> Result<Outcome, Failure> {
+    let incomplete = || Failure::usage(format!("the profile {name:?} has no keys of its own yet"));
+    let provider = profile.provider.clone().ok_or_else(incomplete)?;
+    let customer = profile.customer.clone().ok_or_else(incomplete)?;
+    let recovery = Recovery::typed(args)?.expect("the flag was looked at above");
+    let recovery = recovery.beside(&parse(Side::Provider, &provider)?)?;
+    let keys = texts_of(&recovery.0, &recovery.1);
+    place.add_keyslot(name, &keys)?;
+    let report = Report {
+        profile: name.to_owned(),
+        config: place.path.display().to_string(),
+        provider,
+        customer,
+        recovery: Some(keys.into()),
+        created: Vec::new(),
+        keys: check(name, vec![recovery.0, recovery.1], args)?,
+    };
+    Ok(Outcome::new("init", report.text(app.console.quiet), &report))
+}
+
+/// Tries all keys once, unless that is not wanted.
+fn check(
+    name: &str,
+    mut specs: Vec<KeySpec>,
+    args: &InitArgs,
+) -> Result<Option<Vec<KeyCheck>>, Failure> {
+    if args.no_check {
+        return Ok(None);
+    }
+    let mut seen = Vec::new();
+    specs.retain(|spec| {
+        let is_new = !seen.contains(spec);
+        seen.push(spec.clone());
+        is_new
+    });
+    let checked = check_keys(&specs, &Access::default()).map_err(|failure| {
+        failure.about(format!("the profile {name:?} was written, but its keys do not work"))
+    })?;
+    Ok(Some(checked))
 }
 
 fn profile_name(app: &App<'_>) -> Result<String, Failure> {
@@ -97,6 +168,33 @@ fn refuse_existing(place: &Place, name: &str, force: bool) -> Result<(), Failure
 struct Wishes {
     provider: Wish,
     customer: Wish,
+    recovery: Option<Recovery>,
+}
+
+/// The keys of a second keyslot.
+struct Recovery {
+    /// Without it, that of the first keyslot.
+    provider: Option<KeySpec>,
+    customer: KeySpec,
+}
+
+impl Recovery {
+    fn typed(args: &InitArgs) -> Result<Option<Self>, Failure> {
+        let read = |side, uri: &Option<String>, flag| {
+            let parse = |uri: &String| parse(side, uri).map_err(|failure| failure.about(flag));
+            uri.as_ref().map(parse).transpose()
+        };
+        let provider = read(Side::Provider, &args.recovery_provider, "--recovery-provider")?;
+        let customer = read(Side::Customer, &args.recovery_customer, "--recovery-customer")?;
+        Ok(customer.map(|customer| Self { provider, customer }))
+    }
+
+    /// Its two keys, beside a first keyslot with this provider key.
+    fn beside(self, provider: &KeySpec) -> Result<(KeySpec, KeySpec), Failure> {
+        let provider = self.provider.unwrap_or_else(|| provider.clone());
+        refuse_one_key(&provider, &self.customer)?;
+        Ok((provider, self.customer))
+    }
 }
 
 enum Wish {
@@ -110,9 +208,16 @@ impl Wishes {
     fn collect(app: &App<'_>, args: &InitArgs) -> Result<Self, Failure> {
         let provider = typed(Side::Provider, args.provider.as_deref(), args.dev_provider)?;
         let customer = typed(Side::Customer, args.customer.as_deref(), args.softhsm)?;
+        let asks = provider.is_none() || customer.is_none();
+        let recovery = Recovery::typed(args)?;
         Ok(Self {
             provider: or_ask(provider, Side::Provider, app)?,
             customer: or_ask(customer, Side::Customer, app)?.with_module(args.module.as_deref())?,
+            recovery: match recovery {
+                // Whoever named both keys wants no questions.
+                None if asks => ask::recovery(app.console)?,
+                recovery => recovery,
+            },
         })
     }
 }
@@ -206,6 +311,23 @@ impl<'a> Making<'a> {
     }
 }
 
+fn refuse_one_key(provider: &KeySpec, customer: &KeySpec) -> Result<(), Failure> {
+    match provider.key_uri().same_key(&customer.key_uri()) {
+        true => Err(Failure::usage("provider and customer are the same key: two holders need two")),
+        false => Ok(()),
+    }
+}
+
+fn texts_of(provider: &KeySpec, customer: &KeySpec) -> KeyslotKeys {
+    KeyslotKeys { provider: profile_text(provider), customer: profile_text(customer) }
+}
+
+impl From<KeyslotKeys> for RecoveryKeys {
+    fn from(keys: KeyslotKeys) -> Self {
+        Self { provider: keys.provider, customer: keys.customer }
+    }
+}
+
 /// The key as the profile has it.
 fn profile_text(spec: &KeySpec) -> String {
     match spec {
@@ -252,6 +374,12 @@ impl Report {
             out += &check.text();
         }
         out += &format!("wrote profile {:?} to {}\n", self.profile, self.config);
+        if let Some(keys) = &self.recovery {
+            out += &format!(
+                "  with a keyslot for recovery\n    provider  {}\n    customer  {}\n",
+                keys.provider, keys.customer
+            );
+        }
         out
     }
 }
