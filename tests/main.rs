@@ -12,6 +12,7 @@ mod gcp_kms;
 mod guards;
 mod holders;
 mod hostile;
+mod hygiene;
 mod people;
 mod providers;
 mod roundtrip;

@@ -43,13 +43,28 @@ impl SoftHsm {
 
     /// The same with one token, [`TOKEN`].
     pub(crate) fn with_token() -> Self {
+        Self::with_pin(PIN)
+    }
+
+    /// The same with another PIN, which lies in the file `pin`.
+    pub(crate) fn with_pin(pin: &str) -> Self {
         let hsm = Self::new();
+        write_private(&hsm.folder.path().join("pin"), pin);
+        hsm.init_token(TOKEN, pin);
+        hsm
+    }
+
+    /// One more token, with the usual PIN.
+    pub(crate) fn add_token(&self, label: &str) {
+        self.init_token(label, PIN);
+    }
+
+    fn init_token(&self, label: &str, pin: &str) {
         let mut util = Command::new("softhsm2-util");
-        util.envs(hsm.variables());
-        util.args(["--init-token", "--free", "--label", TOKEN, "--so-pin", "0000", "--pin", PIN]);
+        util.envs(self.variables());
+        util.args(["--init-token", "--free", "--label", label, "--so-pin", "0000", "--pin", pin]);
         let output = util.output().expect("softhsm2-util is installed with SoftHSM");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        hsm
     }
 
     pub(crate) fn variables(&self) -> [(&'static str, PathBuf); 2] {
@@ -81,9 +96,14 @@ pub(crate) fn in_a_process_with_a_token(name: &str, work: impl AsyncFnOnce(&Path
 }
 
 pub(crate) fn uri_in(folder: &Path, label: &str) -> String {
+    uri_of(folder, TOKEN, label)
+}
+
+/// A key's URI in the token `token`.
+pub(crate) fn uri_of(folder: &Path, token: &str, label: &str) -> String {
     let (module, pin) = (module(), folder.join("pin"));
     format!(
-        "pkcs11:token={TOKEN};object={label}?module-path={}&pin-source=file:{}",
+        "pkcs11:token={token};object={label}?module-path={}&pin-source=file:{}",
         module.display(),
         pin.display()
     )

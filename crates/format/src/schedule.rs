@@ -3,12 +3,14 @@
 //! Every function is pure. Nonces, ids, DEKs and shares are drawn by the caller
 //! from a cryptographic random source, never used for two purposes.
 
+use std::ops::Deref;
+
 use aes_gcm::aead::AeadInOut;
 use aes_gcm::{Aes256Gcm, KeyInit};
 use hkdf::Hkdf;
 use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha384};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::cbor;
 use crate::limits::{
@@ -34,18 +36,42 @@ pub const AWS_SHARE_KEY: &str = "twinlock:share";
 
 type HmacSha384 = Hmac<Sha384>;
 
+/// The bytes of a key. They lie on the heap, so that handing them on leaves no
+/// copy behind on the stack, and are wiped when dropped.
+pub struct KeyBytes<const N: usize>(Box<[u8; N]>);
+
+impl<const N: usize> KeyBytes<N> {
+    fn zeroed() -> Self {
+        Self(Box::new([0; N]))
+    }
+}
+
+impl<const N: usize> Deref for KeyBytes<N> {
+    type Target = [u8; N];
+
+    fn deref(&self) -> &[u8; N] {
+        &self.0
+    }
+}
+
+impl<const N: usize> Drop for KeyBytes<N> {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
 // What the DEK gives.
 
 /// FLOE's key for this envelope.
 #[must_use]
-pub fn payload_key(dek: &[u8; KEY_LEN], envelope_id: &EnvelopeId) -> Zeroizing<[u8; KEY_LEN]> {
-    expand(&extract(envelope_id, dek), PAYLOAD_KEY)
+pub fn payload_key(dek: &[u8; KEY_LEN], envelope_id: &EnvelopeId) -> KeyBytes<KEY_LEN> {
+    without_traces(|| expand(&extract(envelope_id, dek), PAYLOAD_KEY))
 }
 
 /// The key that authenticates this envelope's header.
 #[must_use]
 pub fn header_key(dek: &[u8; KEY_LEN], envelope_id: &EnvelopeId) -> HeaderKey {
-    HeaderKey(expand(&extract(envelope_id, dek), HEADER_KEY))
+    HeaderKey(without_traces(|| expand(&extract(envelope_id, dek), HEADER_KEY)))
 }
 
 /// FLOE's AAD: the payload suite, the envelope and the context, and nothing
@@ -65,7 +91,7 @@ pub fn payload_aad(
 }
 
 /// Authenticates a header. Wiped when dropped.
-pub struct HeaderKey(Zeroizing<[u8; HEADER_KEY_LEN]>);
+pub struct HeaderKey(KeyBytes<HEADER_KEY_LEN>);
 
 impl HeaderKey {
     /// The key's bytes, for a second implementation to compare with.
@@ -187,11 +213,11 @@ pub fn kek(
     customer_share: &[u8; KEY_LEN],
     envelope_id: &EnvelopeId,
     pair: &WrappedPair,
-) -> Zeroizing<[u8; KEY_LEN]> {
+) -> KeyBytes<KEY_LEN> {
     let mut shares = Zeroizing::new([0; 2 * KEY_LEN]);
     shares[..KEY_LEN].copy_from_slice(provider_share);
     shares[KEY_LEN..].copy_from_slice(customer_share);
-    expand(&extract(envelope_id, &*shares), &kek_info(pair))
+    without_traces(|| expand(&extract(envelope_id, &*shares), &kek_info(pair)))
 }
 
 fn kek_info(pair: &WrappedPair) -> Vec<u8> {
@@ -222,9 +248,10 @@ pub fn wrap_dek(
     let (head, ciphertext) = head.split_at_mut(DEK_NONCE_LEN);
     head.copy_from_slice(nonce);
     ciphertext.copy_from_slice(dek);
-    let sealed = Aes256Gcm::new(kek.into())
-        .encrypt_inout_detached(nonce.into(), &dek_aad(envelope_id), ciphertext.into())
-        .expect("32 bytes are within what GCM takes");
+    let aad = dek_aad(envelope_id);
+    let seal =
+        || Aes256Gcm::new(kek.into()).encrypt_inout_detached(nonce.into(), &aad, ciphertext.into());
+    let sealed = without_traces(seal).expect("32 bytes are within what GCM takes");
     tag.copy_from_slice(&sealed);
     wrapped
 }
@@ -238,25 +265,42 @@ pub fn unwrap_dek(
     kek: &[u8; KEY_LEN],
     envelope_id: &EnvelopeId,
     wrapped: &[u8; WRAPPED_DEK_LEN],
-) -> Result<Zeroizing<[u8; KEY_LEN]>, WrongKek> {
+) -> Result<KeyBytes<KEY_LEN>, WrongKek> {
     const LENGTHS: &str = "60 bytes are 12 and 32 and 16";
     let (nonce, rest) = wrapped.split_first_chunk::<DEK_NONCE_LEN>().expect(LENGTHS);
     let (ciphertext, tag) = rest.split_first_chunk::<KEY_LEN>().expect(LENGTHS);
     let tag: &[u8; 16] = tag.try_into().expect(LENGTHS);
-    let mut dek = Zeroizing::new(*ciphertext);
-    Aes256Gcm::new(kek.into())
-        .decrypt_inout_detached(
-            nonce.into(),
-            &dek_aad(envelope_id),
-            dek.as_mut_slice().into(),
-            tag.into(),
-        )
-        .map_err(|_| WrongKek)?;
+    let mut dek = KeyBytes::zeroed();
+    dek.0.copy_from_slice(ciphertext);
+    let (aad, bytes) = (dek_aad(envelope_id), dek.0.as_mut_slice().into());
+    let open =
+        || Aes256Gcm::new(kek.into()).decrypt_inout_detached(nonce.into(), &aad, bytes, tag.into());
+    without_traces(open).map_err(|_| WrongKek)?;
     Ok(dek)
 }
 
 fn dek_aad(envelope_id: &EnvelopeId) -> Vec<u8> {
     [DEK_AAD, envelope_id.as_bytes()].concat()
+}
+
+/// Does `work`, and overwrites the part of the stack that it used. What it
+/// handed on by value is wiped where it came to lie, not where it had been (the
+/// schedule of an AES key begins with the key), and would be in a core dump.
+fn without_traces<T>(work: impl FnOnce() -> T) -> T {
+    let result = out_of_line(work);
+    overwrite_stack();
+    result
+}
+
+#[inline(never)]
+fn out_of_line<T>(work: impl FnOnce() -> T) -> T {
+    work()
+}
+
+#[inline(never)]
+fn overwrite_stack() {
+    const MORE_THAN_IS_USED: usize = 16 * 1024;
+    std::hint::black_box(&mut [0u8; MORE_THAN_IS_USED]);
 }
 
 // The primitives.
@@ -267,9 +311,9 @@ fn extract(envelope_id: &EnvelopeId, ikm: &[u8]) -> Hkdf<Sha384> {
 }
 
 /// HKDF-Expand-SHA-384 to `N` bytes.
-fn expand<const N: usize>(prk: &Hkdf<Sha384>, info: &[u8]) -> Zeroizing<[u8; N]> {
-    let mut key = Zeroizing::new([0; N]);
-    prk.expand(info, key.as_mut_slice())
+fn expand<const N: usize>(prk: &Hkdf<Sha384>, info: &[u8]) -> KeyBytes<N> {
+    let mut key = KeyBytes::zeroed();
+    prk.expand(info, key.0.as_mut_slice())
         .expect("at most 48 bytes are asked for, HKDF gives 12,240");
     key
 }

@@ -1,8 +1,9 @@
-//! Secrets: wiped on drop, locked in memory where the system allows, never
-//! printable.
+//! Secrets: wiped on drop, locked in memory and left out of core dumps where the
+//! system allows, never printable.
 
 use std::sync::{Mutex, Once, PoisonError};
 
+use memmap2::MmapMut;
 use zeroize::Zeroize;
 
 use crate::HolderAnswer;
@@ -67,8 +68,8 @@ impl From<Secret<32>> for Share {
     }
 }
 
-/// `N` secret bytes (at most 64) in memory that is locked against swapping
-/// where the system allows it, and wiped when dropped.
+/// `N` secret bytes (at most 64) in memory that is locked against swapping and
+/// left out of core dumps where the system allows it, and wiped when dropped.
 ///
 /// It has no `Debug`, `Display`, `Clone` or `Serialize`, so it cannot end in a
 /// log by accident:
@@ -117,12 +118,12 @@ impl<const N: usize> Secret<N> {
     #[must_use]
     pub fn expose(&self) -> &[u8; N] {
         let slot = self.slot.as_deref().expect("taken only by drop");
-        slot.0.first_chunk().expect("N was checked against the slot when it was made")
+        slot.first_chunk().expect("N was checked against the slot when it was made")
     }
 
     fn expose_mut(&mut self) -> &mut [u8; N] {
         let slot = self.slot.as_deref_mut().expect("taken only by drop");
-        slot.0.first_chunk_mut().expect("N was checked against the slot when it was made")
+        slot.first_chunk_mut().expect("N was checked against the slot when it was made")
     }
 
     fn zeroed() -> Self {
@@ -134,7 +135,7 @@ impl<const N: usize> Secret<N> {
 impl<const N: usize> Drop for Secret<N> {
     fn drop(&mut self) {
         if let Some(slot) = self.slot.take() {
-            slot.0.zeroize();
+            slot.zeroize();
             free_slots().push(slot);
         }
     }
@@ -145,12 +146,9 @@ impl<const N: usize> Drop for Secret<N> {
 // is by the page and takes the neighbours with it.
 
 const SLOT_LEN: usize = 64;
-const SLOTS_PER_PAGE: usize = 4096 / SLOT_LEN;
+const PAGE_LEN: usize = 4096;
 
-struct Slot([u8; SLOT_LEN]);
-
-#[repr(align(4096))]
-struct Page([Slot; SLOTS_PER_PAGE]);
+type Slot = [u8; SLOT_LEN];
 
 static FREE_SLOTS: Mutex<Vec<&'static mut Slot>> = Mutex::new(Vec::new());
 
@@ -162,21 +160,36 @@ fn free_slots() -> std::sync::MutexGuard<'static, Vec<&'static mut Slot>> {
 fn take_slot() -> &'static mut Slot {
     let mut free = free_slots();
     if free.is_empty() {
-        free.extend(locked_page().0.iter_mut());
+        free.extend(page().as_chunks_mut().0);
     }
     free.pop().expect("a page was added above")
 }
 
-fn locked_page() -> &'static mut Page {
-    let page = Box::leak(Box::new(Page([const { Slot([0; SLOT_LEN]) }; SLOTS_PER_PAGE])));
-    match region::lock(std::ptr::from_ref(page), size_of::<Page>()) {
-        Ok(guard) => std::mem::forget(guard), // locked as long as the process lives
-        Err(error) => warn_unlocked(&error),
+/// A page of its own mapping: what is asked of it concerns no neighbour.
+fn page() -> &'static mut [u8] {
+    match MmapMut::map_anon(PAGE_LEN) {
+        Ok(page) => {
+            protect(&page);
+            &mut Box::leak(Box::new(page))[..] // as long as the process lives
+        }
+        Err(error) => {
+            warn_unlocked(&error);
+            Box::leak(Box::new([0; PAGE_LEN]))
+        }
     }
-    page
 }
 
-fn warn_unlocked(error: &region::Error) {
+fn protect(page: &MmapMut) {
+    if let Err(error) = page.lock() {
+        warn_unlocked(&error);
+    }
+    #[cfg(target_os = "linux")]
+    if let Err(error) = page.advise(memmap2::Advice::DontDump) {
+        tracing::warn!(%error, "secrets could not be kept out of core dumps");
+    }
+}
+
+fn warn_unlocked(error: &std::io::Error) {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         tracing::warn!(
@@ -195,7 +208,7 @@ mod tests {
     fn a_dropped_secret_leaves_no_bytes_in_its_slot() {
         let secret = Secret::<32>::copy_of(&[7; 32]);
         drop(secret);
-        assert!(free_slots().iter().all(|slot| slot.0 == [0; SLOT_LEN]));
+        assert!(free_slots().iter().all(|slot| **slot == [0; SLOT_LEN]));
     }
 
     #[test]
@@ -215,21 +228,34 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn the_page_of_a_secret_is_locked() {
+    fn the_page_of_a_secret_is_locked_and_in_no_core_dump() {
         let secret = Share::random().expect("randomness");
-        let address = std::ptr::from_ref(secret.expose()) as usize;
+        let mapping = mapping_of(std::ptr::from_ref(secret.expose()) as usize);
+        let line = |name| mapping.lines().find(|line| line.starts_with(name)).expect("in smaps");
+        assert!(!line("Locked:").contains(" 0 kB"), "{mapping}");
+        assert!(line("VmFlags:").contains(" dd"), "{mapping}");
+    }
+
+    /// What Linux says about the mapping that holds `address` (proc(5)).
+    #[cfg(target_os = "linux")]
+    fn mapping_of(address: usize) -> String {
         let smaps = std::fs::read_to_string("/proc/self/smaps").expect("Linux has it");
-        let mapping = smaps.split("VmFlags:").find(|mapping| {
-            mapping.lines().any(|line| {
-                let bounds = line.split(' ').next().and_then(|range| range.split_once('-'));
-                bounds.is_some_and(|(from, to)| {
-                    let parse = |hex| usize::from_str_radix(hex, 16);
-                    matches!((parse(from), parse(to)), (Ok(from), Ok(to)) if (from..to).contains(&address))
-                })
+        let holds = |line: &str| {
+            let bounds = line.split(' ').next().and_then(|range| range.split_once('-'));
+            bounds.is_some_and(|(from, to)| {
+                let parse = |hex| usize::from_str_radix(hex, 16);
+                matches!((parse(from), parse(to)), (Ok(from), Ok(to)) if (from..to).contains(&address))
             })
-        });
-        let locked = mapping.and_then(|text| text.lines().find(|line| line.starts_with("Locked:")));
-        let locked = locked.expect("the mapping that holds the secret");
-        assert!(!locked.contains(" 0 kB"), "{locked}");
+        };
+        let mut lines = smaps.lines().skip_while(|line| !holds(line));
+        let mut mapping = String::new();
+        for line in &mut lines {
+            mapping += line;
+            mapping.push('\n');
+            if line.starts_with("VmFlags:") {
+                break;
+            }
+        }
+        mapping
     }
 }

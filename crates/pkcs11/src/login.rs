@@ -9,9 +9,9 @@ use cryptoki::context::Pkcs11;
 use cryptoki::error::{Error, RvError};
 use cryptoki::session::{Session, SessionInfo, SessionState, UserType};
 use cryptoki::slot::Slot;
-use secrecy::SecretString;
 
-use crate::{ErrorKind, Pkcs11Error, TokenFacts, pin, slots};
+use crate::pin::Pin;
+use crate::{ErrorKind, Pkcs11Error, TokenFacts, slots};
 
 /// How to log in to one token.
 pub(crate) struct Login {
@@ -27,7 +27,7 @@ pub(crate) enum Credential {
     /// A PIN on its own pad.
     PinPad,
     /// The user PIN.
-    Pin(SecretString),
+    Pin(Pin),
 }
 
 /// How often a PIN that was right is tried on a token that then answers with
@@ -41,14 +41,14 @@ type SharedMemory = Arc<Mutex<Memory>>;
 struct Memory {
     refused: Vec<Refused>,
     /// The PIN of the last login.
-    good: Option<SecretString>,
+    good: Option<Pin>,
     /// How often it was tried since, and the token did not say whether it is
     /// still right.
     doubts: u32,
 }
 
 struct Refused {
-    pin: SecretString,
+    pin: Pin,
     error: Pkcs11Error,
 }
 
@@ -82,7 +82,7 @@ impl Login {
         // was opened.
         let token = slots::read(module, slot_of(session)?)?;
         self.refuse_hopeless(&memory, &token)?;
-        match session.login(UserType::User, self.pin()) {
+        match session.login(UserType::User, self.pin().map(Pin::expose).as_ref()) {
             Ok(()) => {
                 memory.succeeded(self.pin());
                 Ok(())
@@ -96,7 +96,7 @@ impl Login {
         }
     }
 
-    fn pin(&self) -> Option<&SecretString> {
+    fn pin(&self) -> Option<&Pin> {
         match &self.credential {
             Credential::Pin(pin) => Some(pin),
             Credential::None | Credential::PinPad => None,
@@ -131,19 +131,14 @@ impl Login {
 }
 
 impl Memory {
-    fn succeeded(&mut self, pin: Option<&SecretString>) {
+    fn succeeded(&mut self, pin: Option<&Pin>) {
         *self = Self { good: pin.cloned(), ..Self::default() };
     }
 
     /// What the failed login to `token` with `pin` means. After an answer that
     /// leaves open whether the PIN is wrong, only one that was right before is
     /// tried again, by a later call: devices fail, and come back.
-    fn failed(
-        &mut self,
-        pin: Option<&SecretString>,
-        token: &str,
-        error: Pkcs11Error,
-    ) -> Pkcs11Error {
+    fn failed(&mut self, pin: Option<&Pin>, token: &str, error: Pkcs11Error) -> Pkcs11Error {
         let Some(pin) = pin.filter(|_| error.may_have_cost_a_try()) else { return error };
         if error.kind() != ErrorKind::Denied && self.is_good(pin) {
             self.doubts += 1;
@@ -156,17 +151,17 @@ impl Memory {
         error
     }
 
-    fn refusal_of(&self, pin: &SecretString) -> Option<&Pkcs11Error> {
-        let refused = self.refused.iter().find(|refused| pin::same(&refused.pin, pin));
+    fn refusal_of(&self, pin: &Pin) -> Option<&Pkcs11Error> {
+        let refused = self.refused.iter().find(|refused| refused.pin == *pin);
         refused.map(|refused| &refused.error)
     }
 
-    fn doubts(&self, pin: &SecretString) -> bool {
+    fn doubts(&self, pin: &Pin) -> bool {
         self.doubts > 0 && self.is_good(pin)
     }
 
-    fn is_good(&self, pin: &SecretString) -> bool {
-        self.good.as_ref().is_some_and(|good| pin::same(good, pin))
+    fn is_good(&self, pin: &Pin) -> bool {
+        self.good.as_ref().is_some_and(|good| good == pin)
     }
 }
 
@@ -223,7 +218,7 @@ mod tests {
     }
 
     fn login(token: &TokenFacts, pin: &str, even_at_final_try: bool) -> Login {
-        let credential = Credential::Pin(pin.into());
+        let credential = Credential::Pin(Pin::copy_of(&pin.into()));
         Login::new(Path::new("/module"), token, credential, even_at_final_try)
     }
 

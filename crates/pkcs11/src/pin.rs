@@ -8,7 +8,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret as _, SecretString};
-use twinlock_keys::Pkcs11Uri;
+use twinlock_keys::{Pkcs11Uri, Secret};
 use zeroize::Zeroizing;
 
 use crate::Pkcs11Error;
@@ -242,9 +242,49 @@ fn token_name(uri: &Pkcs11Uri) -> String {
     name.map_or_else(|| "of this module".to_owned(), |name| format!("{name:?}"))
 }
 
-/// True if both are the same PIN.
-pub(crate) fn same(one: &SecretString, other: &SecretString) -> bool {
-    one.expose_secret() == other.expose_secret()
+/// A PIN for as long as a token is open: locked in memory and left out of core
+/// dumps, as a [`Secret`] is.
+pub(crate) struct Pin {
+    pieces: Vec<Secret<PIECE_LEN>>,
+    len: usize,
+}
+
+const PIECE_LEN: usize = 64;
+
+impl Pin {
+    /// A copy; the caller's is wiped when it is dropped.
+    pub(crate) fn copy_of(pin: &SecretString) -> Self {
+        let bytes = pin.expose_secret().as_bytes();
+        let piece = |bytes: &[u8]| {
+            let mut whole = Zeroizing::new([0; PIECE_LEN]);
+            whole[..bytes.len()].copy_from_slice(bytes);
+            Secret::copy_of(&whole)
+        };
+        Self { pieces: bytes.chunks(PIECE_LEN).map(piece).collect(), len: bytes.len() }
+    }
+
+    /// The PIN as a module wants it, outside of that memory: for one call.
+    pub(crate) fn expose(&self) -> SecretString {
+        let mut bytes = Zeroizing::new(Vec::with_capacity(self.pieces.len() * PIECE_LEN));
+        self.pieces.iter().for_each(|piece| bytes.extend_from_slice(piece.expose()));
+        let text = std::str::from_utf8(&bytes[..self.len]).expect("it was a string");
+        SecretString::from(text)
+    }
+}
+
+impl Clone for Pin {
+    fn clone(&self) -> Self {
+        let pieces = self.pieces.iter().map(|piece| Secret::copy_of(piece.expose())).collect();
+        Self { pieces, len: self.len }
+    }
+}
+
+impl PartialEq for Pin {
+    fn eq(&self, other: &Self) -> bool {
+        let pieces = self.pieces.iter().zip(&other.pieces);
+        self.len == other.len
+            && pieces.into_iter().all(|(one, other)| one.expose() == other.expose())
+    }
 }
 
 #[cfg(test)]

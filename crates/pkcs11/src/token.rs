@@ -10,6 +10,7 @@ use twinlock_keys::Pkcs11Uri;
 use crate::breaker::Trips;
 use crate::login::{Credential, Login};
 use crate::module::Module;
+use crate::pin::Pin;
 use crate::session::{Opener, TokenSession};
 use crate::vendors::vendor_of;
 use crate::workers::{Limits, Retry, Workers};
@@ -264,5 +265,5 @@ async fn credential(
     let pin = answer
         .await
         .unwrap_or_else(|_| Err(Pkcs11Error::new(ErrorKind::Fatal, "the PIN was not read")))?;
-    Ok(Credential::Pin(pin))
+    Ok(Credential::Pin(Pin::copy_of(&pin)))
 }
