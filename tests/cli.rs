@@ -2,6 +2,7 @@
 
 mod config;
 mod detached;
+mod doctor;
 mod exported;
 mod files;
 #[cfg(feature = "gcp-kms")]

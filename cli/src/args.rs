@@ -64,6 +64,7 @@ pub(crate) struct CommonArgs {
 pub(crate) enum Verb {
     Init(InitArgs),
     Config(ConfigArgs),
+    Doctor(DoctorArgs),
     Keys(KeysArgs),
     Encrypt(EncryptArgs),
     Decrypt(DecryptArgs),
@@ -463,6 +464,18 @@ pub(crate) enum ConfigVerb {
     },
 }
 
+/// Look for what is wrong or unwise, and say what to do about it
+///
+/// Looks at the configuration, this machine, tokens and providers, and has
+/// each key wrap and unwrap a random share. Changes nothing. A PIN is tried
+/// once for each token, and not at all when one more wrong one would lock it.
+#[derive(Debug, ClapArgs)]
+#[command(after_long_help = DOCTOR_EXAMPLES)]
+pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    pub(crate) keys: KeyArgs,
+}
+
 /// Create, list and check keys
 #[derive(Debug, ClapArgs)]
 pub(crate) struct KeysArgs {
@@ -714,6 +727,12 @@ Examples:
   twinlock config show --origin
   twinlock config show --profile archive --json | jq .settings";
 
+const DOCTOR_EXAMPLES: &str = "\
+Examples:
+  twinlock doctor
+  twinlock doctor --profile archive
+  twinlock doctor --json | jq '.checks[] | select(.state != \"ok\")'";
+
 const KEYS_CREATE_EXAMPLES: &str = "\
 Examples:
   twinlock keys create \\
@@ -785,6 +804,7 @@ mod tests {
             REWRAP_EXAMPLES,
             REENCRYPT_EXAMPLES,
             CONFIG_SHOW_EXAMPLES,
+            DOCTOR_EXAMPLES,
             KEYS_CREATE_EXAMPLES,
             KEYS_EXPORT_PUBLIC_EXAMPLES,
             KEYS_LIST_EXAMPLES,

@@ -67,6 +67,7 @@ fn run(args: &Args, console: Console) -> Result<Outcome, Failure> {
     let app = App { common: &args.common, console, environment: &environment };
     match &args.verb {
         Verb::Config(args) => verbs::config::run(&app, args),
+        Verb::Doctor(args) => verbs::doctor::run(&app, args),
         Verb::Init(args) => verbs::init::run(&app, args),
         Verb::Keys(args) => verbs::keys::run(&app, args),
         Verb::Encrypt(args) => verbs::encrypt::run(&app, args),

@@ -28,19 +28,14 @@ impl Outcome {
         Self { text: text.into(), json: document(verb, true, body), kind: None }
     }
 
-    /// The end of a batch, which comes down to `kind` if not all went well.
-    pub(crate) fn batch(
+    /// An outcome of `verb` that comes down to `kind`, if it is no success.
+    pub(crate) fn judged(
         verb: &str,
         text: impl Into<String>,
         body: &impl Serialize,
         kind: Option<Kind>,
     ) -> Self {
         Self { text: text.into(), json: document(verb, kind.is_none(), body), kind }
-    }
-
-    /// The same outcome, which comes down to `kind`.
-    pub(crate) fn unproven(verb: &str, text: impl Into<String>, body: &impl Serialize) -> Self {
-        Self { text: text.into(), json: document(verb, false, body), kind: Some(Kind::Unproven) }
     }
 }
 

@@ -113,6 +113,17 @@ const PROMISED: &[(&str, &[&str])] = &[
     ),
     ("keys create", &["uri:s", "profile_uri:s"]),
     (
+        "doctor",
+        &[
+            "checks.0.name:s",
+            "checks.0.key:z",
+            "checks.0.state:s",
+            "checks.0.seen:s",
+            "checks.0.advice:*",
+            "checks.0.kind:z",
+        ],
+    ),
+    (
         "config show",
         &[
             "config.path:s",
@@ -140,7 +151,7 @@ fn every_document_has_the_fields_that_are_promised() {
             "encrypt" => &["a", "--context", "object=a"],
             "decrypt" => &["a.twl", "-o", "b", "--any-context"],
             "verify" => &["a.twl", "--any-context"],
-            "keys check" | "config show" => &[],
+            "keys check" | "config show" | "doctor" => &[],
             "keys create" => &[&new_key],
             "completions" => &["bash"],
             _ => &["a.twl"],

@@ -340,7 +340,7 @@ impl Rig {
         crate::support::softhsm::uri_in(self.hsm.folder(), label)
     }
 
-    fn set_endpoint(&mut self, url: &str) {
+    pub(crate) fn set_endpoint(&mut self, url: &str) {
         self.dir.write_config(&format!(
             "profile = \"default\"\n[profiles.default]\nprovider = \"{}\"\ncustomer = \"{}\"\n\
              [profiles.default.aws]\nendpoint = \"{url}\"\n",

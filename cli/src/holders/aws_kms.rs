@@ -36,6 +36,20 @@ pub(crate) async fn check(uri: &KeyUri, access: &Access) -> Result<KeyCheck, Hol
     Ok(KeyCheck { open_ms, find_ms, aws_kms: facts.map(Into::into), ..check })
 }
 
+/// What a look at a key brought to light.
+pub(crate) struct Examined {
+    pub(crate) facts: Result<keys::AwsKmsKey, HolderError>,
+    pub(crate) clock_ahead_seconds: Option<i64>,
+}
+
+pub(crate) async fn examine(uri: &KeyUri, access: &Access) -> Examined {
+    let examined = AwsKmsKey::examine(uri, &options(access)).await;
+    Examined {
+        facts: examined.facts.map(Into::into),
+        clock_ahead_seconds: examined.clock_ahead_seconds,
+    }
+}
+
 fn options(access: &Access) -> Options {
     let mut options = Options::new();
     if let Some(name) = &access.aws.profile {

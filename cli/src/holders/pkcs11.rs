@@ -6,8 +6,8 @@ use twinlock::{HolderError, KeyHolder, KeyUri, Side};
 use twinlock_keys::Pkcs11Uri;
 use twinlock_pkcs11::{
     KeyFacts, PinSource, Pkcs11Key, Pkcs11PublicKey, RsaPublicKey, RsaSize, SecretString,
-    TokenFacts, TokenOptions, check_key, create_kek, create_rsa_kek, create_token, list_keys,
-    list_tokens,
+    TokenFacts, TokenOptions, check_key, create_kek, create_rsa_kek, create_token, describe_module,
+    find_token, list_keys, list_tokens,
 };
 
 use super::check::wraps;
@@ -110,6 +110,29 @@ fn pin_of(public: &RsaPublicKey) -> String {
     hex(&public.spki_sha256())
 }
 
+/// A module, as it describes itself.
+pub(crate) struct ModuleFacts {
+    pub(crate) path: String,
+    pub(crate) description: String,
+    pub(crate) version: String,
+    pub(crate) cryptoki_version: String,
+}
+
+pub(crate) async fn module(uri: &Pkcs11Uri, access: &Access) -> Result<ModuleFacts, HolderError> {
+    let facts = describe_module(uri, options(access)).await?;
+    Ok(ModuleFacts {
+        path: facts.path.display().to_string(),
+        description: facts.description,
+        version: facts.version,
+        cryptoki_version: facts.cryptoki_version,
+    })
+}
+
+/// The token that `uri` names. No PIN is tried.
+pub(crate) async fn token(uri: &Pkcs11Uri, access: &Access) -> Result<Token, HolderError> {
+    Ok(find_token(uri, options(access)).await?.into())
+}
+
 fn options(access: &Access) -> TokenOptions {
     let mut options = TokenOptions::default().with_pin(PinSource::default().with_prompt());
     if access.allow_extractable {
@@ -131,7 +154,10 @@ impl From<TokenFacts> for Token {
             slot_id: facts.slot_id,
             initialized: facts.initialized,
             login_required: facts.login_required,
+            user_pin_count_low: facts.user_pin_count_low,
+            user_pin_final_try: facts.user_pin_final_try,
             user_pin_locked: facts.user_pin_locked,
+            free_sessions: facts.free_sessions,
             vendor: facts.vendor.to_owned(),
             keys: None,
         }

@@ -37,3 +37,18 @@ pub(crate) async fn list(_: &Pkcs11Uri, _: &Access) -> Result<Vec<Token>, Holder
 pub(crate) async fn check(_: &Pkcs11Uri, _: &Access) -> Result<KeyCheck, HolderError> {
     Err(not_built_in(Scheme::Pkcs11))
 }
+
+pub(crate) struct ModuleFacts {
+    pub(crate) path: String,
+    pub(crate) description: String,
+    pub(crate) version: String,
+    pub(crate) cryptoki_version: String,
+}
+
+pub(crate) async fn module(_: &Pkcs11Uri, _: &Access) -> Result<ModuleFacts, HolderError> {
+    Err(not_built_in(Scheme::Pkcs11))
+}
+
+pub(crate) async fn token(_: &Pkcs11Uri, _: &Access) -> Result<Token, HolderError> {
+    Err(not_built_in(Scheme::Pkcs11))
+}

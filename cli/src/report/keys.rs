@@ -42,7 +42,13 @@ pub(crate) struct Token {
     pub(crate) slot_id: u64,
     pub(crate) initialized: bool,
     pub(crate) login_required: bool,
+    /// A wrong user PIN was tried since the last login.
+    pub(crate) user_pin_count_low: bool,
+    /// One more locks it.
+    pub(crate) user_pin_final_try: bool,
     pub(crate) user_pin_locked: bool,
+    /// `null` without a limit, or where the token does not tell.
+    pub(crate) free_sessions: Option<u64>,
     /// Which row of the table of vendors' quirks it is.
     pub(crate) vendor: String,
     /// `null` when they were not asked for.

@@ -232,7 +232,7 @@ impl<W: Work> Run<'_, W> {
             error: failure.as_ref().map(report::Error::of),
         };
         let kind = failure.as_ref().map(|failure| failure.kind);
-        Outcome::batch(W::VERB[0], text, &summary, kind)
+        Outcome::judged(W::VERB[0], text, &summary, kind)
     }
 }
 

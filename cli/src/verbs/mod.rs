@@ -3,6 +3,7 @@
 mod batch;
 pub(crate) mod config;
 pub(crate) mod decrypt;
+pub(crate) mod doctor;
 pub(crate) mod encrypt;
 pub(crate) mod generate;
 pub(crate) mod init;
@@ -27,6 +28,7 @@ use crate::output::Destination;
 pub(crate) fn name(verb: &Verb) -> &'static str {
     match verb {
         Verb::Init(_) => "init",
+        Verb::Doctor(_) => "doctor",
         Verb::Config(_) => "config show",
         Verb::Keys(args) => match args.verb {
             KeysVerb::Create { .. } => "keys create",

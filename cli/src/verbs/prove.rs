@@ -102,7 +102,7 @@ pub(crate) fn run(app: &App<'_>, args: &ProveArgs) -> Result<Outcome, Failure> {
     let text = evidence.text();
     match proofs.iter().all(Proof::is_as_expected) {
         true => Ok(Outcome::new("prove", text, &evidence)),
-        false => Ok(Outcome::unproven("prove", text, &evidence)),
+        false => Ok(Outcome::judged("prove", text, &evidence, Some(Kind::Unproven))),
     }
 }
 

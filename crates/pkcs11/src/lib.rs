@@ -78,7 +78,9 @@ pub use create::{RsaSize, create_kek, create_rsa_kek, create_token};
 pub use error::{ErrorKind, Pkcs11Error};
 pub use facts::{KeyFacts, KeyKind};
 pub use key::Pkcs11Key;
-pub use look::{KeyCheck, check_key, list_keys, list_tokens};
+pub use look::{
+    KeyCheck, ModuleFacts, check_key, describe_module, find_token, list_keys, list_tokens,
+};
 pub use pin::PinSource;
 pub use public_key::RsaPublicKey;
 pub use secrecy::SecretString;

@@ -213,6 +213,7 @@ mod tests {
             user_pin_count_low: false,
             user_pin_final_try: false,
             user_pin_locked: false,
+            free_sessions: None,
             vendor: "unknown",
         }
     }

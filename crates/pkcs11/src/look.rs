@@ -1,5 +1,6 @@
 //! Looking at tokens and keys.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use cryptoki::context::Pkcs11;
@@ -25,6 +26,55 @@ pub async fn list_tokens(
         Ok(slots::tokens(module)?.into_iter().map(|(_, facts)| facts).collect())
     };
     Module::of(uri)?.workers().call(options.deadline(), Retry::Once, list).await
+}
+
+/// What a PKCS#11 module says about itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ModuleFacts {
+    /// The file that was loaded, links resolved.
+    pub path: PathBuf,
+    /// What it is.
+    pub description: String,
+    /// Its maker.
+    pub manufacturer: String,
+    /// Its own version.
+    pub version: String,
+    /// The version of PKCS#11 that it speaks.
+    pub cryptoki_version: String,
+}
+
+/// Loads the module that `uri` names, and asks what it is.
+///
+/// # Errors
+/// When there is no such module, or it does not answer within the deadline.
+pub async fn describe_module(
+    uri: &Pkcs11Uri,
+    options: TokenOptions,
+) -> Result<ModuleFacts, Pkcs11Error> {
+    let module = Module::of(uri)?;
+    let ask = |module: &mut Pkcs11| {
+        let info = module.get_library_info();
+        info.map_err(|error| Pkcs11Error::of_call(error, "ask the module what it is"))
+    };
+    let info = module.workers().call(options.deadline(), Retry::Once, ask).await?;
+    Ok(ModuleFacts {
+        path: module.path().to_owned(),
+        description: info.library_description().to_owned(),
+        manufacturer: info.manufacturer_id().to_owned(),
+        version: info.library_version().to_string(),
+        cryptoki_version: info.cryptoki_version().to_string(),
+    })
+}
+
+/// The one token that `uri` names. Needs no PIN, and tries none.
+///
+/// # Errors
+/// When there is no such token, or several, or the module does not answer.
+pub async fn find_token(uri: &Pkcs11Uri, options: TokenOptions) -> Result<TokenFacts, Pkcs11Error> {
+    let wanted = uri.clone();
+    let find = move |module: &mut Pkcs11| slots::find(module, &wanted).map(|(_, facts)| facts);
+    Module::of(uri)?.workers().call(options.deadline(), Retry::Once, find).await
 }
 
 /// Every secret and private key on the token that `uri` names; a URI without

@@ -2,7 +2,7 @@
 
 use cryptoki::context::Pkcs11;
 use cryptoki::error::{Error, RvError};
-use cryptoki::slot::{Slot, TokenInfo};
+use cryptoki::slot::{Limit, Slot, TokenInfo};
 use twinlock_keys::Pkcs11Uri;
 
 use crate::Pkcs11Error;
@@ -38,6 +38,9 @@ pub struct TokenFacts {
     pub user_pin_final_try: bool,
     /// True if the user PIN is locked.
     pub user_pin_locked: bool,
+    /// Sessions that this process could still open; `None` without a limit, or
+    /// where the token does not tell.
+    pub free_sessions: Option<u64>,
     /// Which row of the table of vendors' quirks it is, or `unknown`.
     pub vendor: &'static str,
 }
@@ -57,6 +60,7 @@ impl TokenFacts {
             user_pin_count_low: info.user_pin_count_low(),
             user_pin_final_try: info.user_pin_final_try(),
             user_pin_locked: info.user_pin_locked(),
+            free_sessions: free_sessions(info),
             vendor: vendor_of(info.manufacturer_id(), info.model()).name,
         }
     }
@@ -71,6 +75,13 @@ impl TokenFacts {
         ];
         wanted.iter().all(|(wanted, is)| wanted.is_none_or(|wanted| wanted == *is))
             && uri.slot_id().is_none_or(|wanted| wanted == self.slot_id)
+    }
+}
+
+fn free_sessions(info: &TokenInfo) -> Option<u64> {
+    match (info.max_session_count(), info.session_count()) {
+        (Limit::Max(most), Some(open)) => Some(most.saturating_sub(open)),
+        _ => None,
     }
 }
 
@@ -159,6 +170,7 @@ mod tests {
             user_pin_count_low: false,
             user_pin_final_try: false,
             user_pin_locked: false,
+            free_sessions: None,
             vendor: "unknown",
         };
         let shown = r#""a\u{1b}[31m" (serial 1\u{9b}2\u{202e}, slot 0)"#;

@@ -58,6 +58,7 @@
 mod admin;
 mod call;
 mod client;
+mod clock;
 mod options;
 mod refusal;
 
@@ -74,7 +75,7 @@ use twinlock_keys::{
 };
 use zeroize::Zeroizing;
 
-pub use admin::KeyFacts;
+pub use admin::{Examination, KeyFacts};
 pub use options::Options;
 
 use call::{Call, Operation};
@@ -135,6 +136,12 @@ impl AwsKmsKey {
     pub async fn describe(uri: &KeyUri, options: &Options) -> Result<KeyFacts, HolderError> {
         let client = client::open(uri, options).await?;
         admin::facts(&client, uri, options).await
+    }
+
+    /// As [`AwsKmsKey::describe`], and compares clocks: AWS refuses requests of
+    /// a machine whose clock is more than five minutes off.
+    pub async fn examine(uri: &KeyUri, options: &Options) -> Examination {
+        admin::examine(uri, options).await
     }
 
     async fn wrap(

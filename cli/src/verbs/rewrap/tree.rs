@@ -211,7 +211,7 @@ impl<'a> Run<'a> {
             error: failure.as_ref().map(report::Error::of),
         };
         let kind = failure.as_ref().map(|failure| failure.kind);
-        Outcome::batch("rewrap", text, &summary, kind)
+        Outcome::judged("rewrap", text, &summary, kind)
     }
 
     /// What the run comes down to, unless all went well.

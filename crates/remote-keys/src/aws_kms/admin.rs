@@ -6,6 +6,7 @@ use aws_sdk_kms::types::{KeyMetadata, KeySpec, KeyUsageType};
 use twinlock_keys::{HolderError, HolderErrorKind, KeyUri};
 
 use super::call::{Call, Operation};
+use super::clock::Clock;
 use super::{Options, client};
 
 /// What AWS knows about a symmetric encryption key. The words are those of the
@@ -36,13 +37,43 @@ impl KeyFacts {
     }
 }
 
+/// What a look at a key brought to light.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Examination {
+    /// What AWS knows about it.
+    pub facts: Result<KeyFacts, HolderError>,
+    /// How far this machine's clock is ahead of AWS's, if an answer came, even
+    /// one that refused. The time that it took is part of it.
+    pub clock_ahead_seconds: Option<i64>,
+}
+
+pub(super) async fn examine(uri: &KeyUri, options: &Options) -> Examination {
+    let clock = Clock::default();
+    let facts = match client::open(uri, options).await {
+        Ok(client) => facts_and_time(&client, uri, options, &clock).await,
+        Err(error) => Err(error),
+    };
+    Examination { facts, clock_ahead_seconds: clock.ahead_seconds() }
+}
+
 pub(super) async fn facts(
     client: &Client,
     uri: &KeyUri,
     options: &Options,
 ) -> Result<KeyFacts, HolderError> {
+    facts_and_time(client, uri, options, &Clock::default()).await
+}
+
+async fn facts_and_time(
+    client: &Client,
+    uri: &KeyUri,
+    options: &Options,
+    clock: &Clock,
+) -> Result<KeyFacts, HolderError> {
     let call = Call::new(Operation::DescribeKey, uri, options.deadline);
-    let answer = call.send(client.describe_key().key_id(uri.key_name()).send()).await?;
+    let request = client.describe_key().key_id(uri.key_name());
+    let answer = call.send(request.customize().interceptor(clock.clone()).send()).await?;
     let metadata = answer.key_metadata.ok_or_else(|| call.failed("KMS described nothing"))?;
     refuse_unless_symmetric(uri, &metadata)?;
     Ok(KeyFacts {
