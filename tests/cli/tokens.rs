@@ -60,6 +60,26 @@ fn init_writes_a_second_keyslot_at_once_or_later() {
     assert!(dir.run(same).with(2).stderr.contains("the same key"));
 }
 
+/// `script` gives it a terminal and types what stands on stdin.
+#[test]
+fn init_offers_a_second_keyslot_where_somebody_can_answer() {
+    let dir = Dir::new();
+    let [provider, customer, recovery] = ["p", "c", "rc"].map(|name| dir.new_key(name));
+    let mut command = std::process::Command::new("script");
+    let program = dir.command();
+    command.args(["-qec", &format!("{} init", program.get_program().display()), "/dev/null"]);
+    command.env_clear().envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.current_dir(dir.work());
+    // A word that is no key is asked for again, and no answer means the same provider.
+    let typed = format!("{provider}\n{customer}\nnonsense\n{recovery}\n\n");
+    let said = crate::support::cli::run(command, typed.as_bytes()).ok().text();
+    assert!(said.contains("with a keyslot for recovery"), "{said}");
+    let shown = dir.run(["config", "show"]).ok().text();
+    let line = |name: &str| shown.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
+    assert!(line("keyslot.0.customer").ends_with(&recovery), "{shown}");
+    assert!(line("keyslot.0.provider").ends_with(&provider), "{shown}");
+}
+
 #[test]
 fn a_lone_keyslot_is_warned_of_once_with_the_remedy() {
     let dir = Dir::with_keys();

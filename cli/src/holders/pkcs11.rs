@@ -7,7 +7,7 @@ use twinlock_keys::Pkcs11Uri;
 use twinlock_pkcs11::{
     KeyFacts, PinSource, Pkcs11Key, Pkcs11PublicKey, RsaPublicKey, RsaSize, SecretString,
     TokenFacts, TokenOptions, check_key, create_kek, create_rsa_kek, create_token, describe_module,
-    find_token, list_keys, list_tokens,
+    find_token, list_keys, list_mechanisms, list_tokens,
 };
 
 use super::check::wraps;
@@ -131,6 +131,14 @@ pub(crate) async fn module(uri: &Pkcs11Uri, access: &Access) -> Result<ModuleFac
 /// The token that `uri` names. No PIN is tried.
 pub(crate) async fn token(uri: &Pkcs11Uri, access: &Access) -> Result<Token, HolderError> {
     Ok(find_token(uri, options(access)).await?.into())
+}
+
+/// What that token can do: `CKM_AES_GCM` and so on.
+pub(crate) async fn mechanisms(
+    uri: &Pkcs11Uri,
+    access: &Access,
+) -> Result<Vec<String>, HolderError> {
+    Ok(list_mechanisms(uri, options(access)).await?)
 }
 
 fn options(access: &Access) -> TokenOptions {

@@ -52,3 +52,7 @@ pub(crate) async fn module(_: &Pkcs11Uri, _: &Access) -> Result<ModuleFacts, Hol
 pub(crate) async fn token(_: &Pkcs11Uri, _: &Access) -> Result<Token, HolderError> {
     Err(not_built_in(Scheme::Pkcs11))
 }
+
+pub(crate) async fn mechanisms(_: &Pkcs11Uri, _: &Access) -> Result<Vec<String>, HolderError> {
+    Err(not_built_in(Scheme::Pkcs11))
+}

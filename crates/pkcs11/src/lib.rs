@@ -79,7 +79,8 @@ pub use error::{ErrorKind, Pkcs11Error};
 pub use facts::{KeyFacts, KeyKind};
 pub use key::Pkcs11Key;
 pub use look::{
-    KeyCheck, ModuleFacts, check_key, describe_module, find_token, list_keys, list_tokens,
+    KeyCheck, ModuleFacts, check_key, describe_module, find_token, list_keys, list_mechanisms,
+    list_tokens,
 };
 pub use pin::PinSource;
 pub use public_key::RsaPublicKey;

@@ -77,6 +77,25 @@ pub async fn find_token(uri: &Pkcs11Uri, options: TokenOptions) -> Result<TokenF
     Module::of(uri)?.workers().call(options.deadline(), Retry::Once, find).await
 }
 
+/// What the one token that `uri` names can do: `CKM_AES_GCM` and so on. Needs no
+/// PIN, and tries none.
+///
+/// # Errors
+/// As [`find_token`].
+pub async fn list_mechanisms(
+    uri: &Pkcs11Uri,
+    options: TokenOptions,
+) -> Result<Vec<String>, Pkcs11Error> {
+    let wanted = uri.clone();
+    let list = move |module: &mut Pkcs11| {
+        let (slot, _) = slots::find(module, &wanted)?;
+        let mechanisms = module.get_mechanism_list(slot);
+        mechanisms.map_err(|error| Pkcs11Error::of_call(error, "list the token's mechanisms"))
+    };
+    let list = Module::of(uri)?.workers().call(options.deadline(), Retry::Once, list).await?;
+    Ok(list.iter().map(ToString::to_string).collect())
+}
+
 /// Every secret and private key on the token that `uri` names; a URI without
 /// any attribute will do if there is but one token.
 ///

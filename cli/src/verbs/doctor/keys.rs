@@ -104,6 +104,10 @@ async fn pkcs11(spec: &KeySpec, uri: &Pkcs11Uri, access: &Access) -> Vec<Check> 
     let pin = pin(&token, uri);
     let may_log_in = pin.failed.is_none();
     checks.extend([pin, sessions(&token)]);
+    checks.push(match holders::pkcs11::mechanisms(uri, access).await {
+        Ok(list) => mechanisms(&list),
+        Err(error) => Check::refused("mechanisms", error),
+    });
     if may_log_in {
         checks.extend(key(spec, access).await);
     }
@@ -179,6 +183,23 @@ fn sessions(token: &Token) -> Check {
     }
 }
 
+/// Those that wrap or unwrap a share. Whether they work shows in the round trip.
+const USEFUL: [&str; 3] = ["CKM_AES_GCM", "CKM_RSA_PKCS_OAEP", "CKM_RSA_X_509"];
+
+fn mechanisms(list: &[String]) -> Check {
+    const NAME: &str = "mechanisms";
+    let useful: Vec<&str> =
+        USEFUL.into_iter().filter(|name| list.iter().any(|it| it == name)).collect();
+    match useful.is_empty() {
+        false => Check::ok(NAME, format!("{}; {} in all", useful.join(", "), list.len())),
+        true => Check::failed(
+            NAME,
+            &Failure::misconfigured(format!("none of its {} wraps a share", list.len()))
+                .hint("use a token, or a firmware, that does CKM_AES_GCM"),
+        ),
+    }
+}
+
 async fn key(spec: &KeySpec, access: &Access) -> Vec<Check> {
     match holders::check(spec, access).await {
         Ok(check) => {
@@ -241,6 +262,13 @@ mod tests {
         let locked = Token { user_pin_locked: true, ..last };
         assert!(state_of(&locked) == (State::Fail, Some(Kind::Denied)));
         assert!(pin(&locked, &"pkcs11:token=t;object=o".parse().unwrap()).seen.contains("locked"));
+    }
+
+    #[test]
+    fn a_token_that_wraps_nothing_is_of_no_use() {
+        let list = ["CKM_SHA256", "CKM_AES_GCM"].map(str::to_owned);
+        assert!(mechanisms(&list).seen == "CKM_AES_GCM; 2 in all");
+        assert!(mechanisms(&list[..1]).failed == Some(Kind::Misconfigured));
     }
 
     #[test]
