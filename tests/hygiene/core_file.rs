@@ -5,6 +5,8 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::process::Command;
 
+use rustix::process::{Resource, getrlimit};
+
 use super::child::{Holding, secrets_of};
 use super::{Secret, found};
 use crate::support::cli::Dir;
@@ -53,8 +55,17 @@ fn dumps(folder: &Path, command: Command) -> Vec<(&'static str, Vec<u8>)> {
         let name = entry.file_name();
         name == "core" || name.to_string_lossy().starts_with("core.")
     });
+    assert_eq!(core.is_some(), writes_core_files_here(), "a core file in {}", folder.display());
     dumps.extend(core.map(|entry| ("core file", fs::read(entry.path()).unwrap())));
     dumps
+}
+
+/// True if the system's pattern is a plain name (core(5)), as it is without a
+/// crash handler, and nobody has forbidden core files for good.
+fn writes_core_files_here() -> bool {
+    let pattern = fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap();
+    let is_plain = pattern.starts_with("core") && !pattern.contains('/');
+    is_plain && getrlimit(Resource::Core).maximum != Some(0)
 }
 
 /// The memory of a process, but for mappings that are marked as not to be

@@ -26,7 +26,9 @@ fn no_secret_is_said_at_full_verbosity() {
         &["prove", "a.twl"],
         &["prove", "a.twl", "--json"],
         &["keys", "check"],
+        &["keys", "check", "--json"],
         &["keys", "list"],
+        &["doctor"],
         &["config", "show", "--origin"],
         &["rewrap", "a.twl", "--any-context", "--dry-run"],
     ] {
