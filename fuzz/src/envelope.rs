@@ -22,7 +22,7 @@ pub fn envelope(bytes: &[u8]) {
 }
 
 /// Two envelopes of the same holders and context.
-static ORIGINALS: LazyLock<[Original; 2]> =
+pub(crate) static ORIGINALS: LazyLock<[Original; 2]> =
     LazyLock::new(|| [Original::new(0x40), Original::new(0x60)]);
 
 fn check(envelope: &[u8]) {
@@ -88,7 +88,7 @@ fn check_prefix(released: &[u8]) {
     assert!(ORIGINALS.iter().any(was_encrypted), "a forged byte was released");
 }
 
-fn decryptor(backend: Backend) -> Decryptor {
+pub(crate) fn decryptor(backend: Backend) -> Decryptor {
     let provider = TransparentHolder::new(original::PROVIDER);
     let customer = TransparentHolder::new(original::CUSTOMER);
     Decryptor::any_context()
@@ -102,7 +102,7 @@ fn second_opinion() -> Backend {
 }
 
 /// Nothing here waits: memory is always ready.
-fn at_once<T>(future: impl Future<Output = T>) -> T {
+pub(crate) fn at_once<T>(future: impl Future<Output = T>) -> T {
     future.now_or_never().expect("memory is always ready")
 }
 

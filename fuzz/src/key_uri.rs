@@ -1,3 +1,4 @@
+use twinlock::KeySelector;
 use twinlock_keys::{KeyUri, Pkcs11Uri};
 
 /// Whatever parses has one spelling, and a PIN that stands in a URI gets into
@@ -5,6 +6,7 @@ use twinlock_keys::{KeyUri, Pkcs11Uri};
 pub fn key_uri(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     check_spelling(text);
+    check_selector(text);
     check_pkcs11(text);
     check_pin(text);
 }
@@ -21,6 +23,14 @@ fn check_spelling(text: &str) {
     assert!(uri.same_key(&uri));
     assert!(uri.as_str().ends_with(uri.key_name()));
     let _ = (uri.file_path(), uri.is_alias(), uri.scheme());
+}
+
+/// `URI@VERSION`: of some key, with or without a version.
+fn check_selector(text: &str) {
+    match text.parse::<KeySelector>() {
+        Ok(selector) => drop(format!("{selector:?}")),
+        Err(error) => drop(format!("{error} {error:?}")),
+    }
 }
 
 fn check_pkcs11(text: &str) {

@@ -8,6 +8,7 @@
 mod edit;
 mod envelope;
 mod header;
+mod journal;
 mod key_uri;
 #[cfg(test)]
 mod seeds;
@@ -15,6 +16,7 @@ mod segment;
 
 pub use envelope::envelope;
 pub use header::header;
+pub use journal::journal;
 pub use key_uri::key_uri;
 pub use segment::segment;
 

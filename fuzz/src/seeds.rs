@@ -14,8 +14,12 @@ use crate::envelope::original::Original;
 
 #[test]
 fn the_made_seeds_are_current() {
-    for (name, bytes) in
-        segments().into_iter().chain(headers()).chain(key_uris()).chain(envelopes())
+    for (name, bytes) in segments()
+        .into_iter()
+        .chain(headers())
+        .chain(journals())
+        .chain(key_uris())
+        .chain(envelopes())
     {
         let path = below_fuzz(&format!("corpus/{name}"));
         if std::env::var_os("TWINLOCK_WRITE_SEEDS").is_some() {
@@ -28,9 +32,10 @@ fn the_made_seeds_are_current() {
 
 #[test]
 fn every_seed_passes() {
-    let targets: [Target; 4] = [
+    let targets: [Target; 5] = [
         ("envelope", crate::envelope),
         ("header", crate::header),
+        ("journal", crate::journal),
         ("key_uri", crate::key_uri),
         ("segment", crate::segment),
     ];
@@ -120,6 +125,16 @@ fn envelopes() -> Vec<Seed> {
     vec![
         ("envelope/whole".to_owned(), whole.concat()),
         ("envelope/without-its-last-segment".to_owned(), without_end),
+    ]
+}
+
+fn journals() -> Vec<Seed> {
+    let [own, sibling] = [0x40, 0x60].map(|first| Original::new(first).pieces[0].clone());
+    let torn = own[..own.len() / 2].to_vec();
+    vec![
+        ("journal/header-of-the-file".to_owned(), own),
+        ("journal/header-of-a-sibling".to_owned(), sibling),
+        ("journal/half-written".to_owned(), torn),
     ]
 }
 

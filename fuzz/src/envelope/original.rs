@@ -52,7 +52,7 @@ impl Original {
         &self.bytes
     }
 
-    pub(super) fn plaintext(&self) -> Vec<u8> {
+    pub(crate) fn plaintext(&self) -> Vec<u8> {
         message(PLAINTEXT_LEN)
     }
 }
