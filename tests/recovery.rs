@@ -54,6 +54,33 @@ fn both_keys_are_replaced() {
     site.follow("lost-both");
 }
 
+/// The card is needed to restore, not to encrypt.
+#[test]
+fn a_card_in_a_safe_gives_its_public_key_only() {
+    let site = Site::new();
+    let card = uri_of(site.hsm.folder(), "safe", "rsa");
+    site.dir.run(["keys", "create", "--type", "rsa-3072", &card]).ok();
+    let export = ["--json", "keys", "export-public", "-o", "card.pem", &card];
+    let exported = site.dir.run(export).ok().json();
+    let public = exported["public_key_uri"].as_str().unwrap();
+    let recovery = ["--recovery-provider", &site.recovery_provider, "--recovery-customer", public];
+    site.dir.run(["init"].into_iter().chain(recovery)).ok();
+    let checks = site.dir.run(["doctor", "--json"]).ok().json();
+    let mut checks = checks["checks"].as_array().unwrap().iter();
+    assert!(checks.any(|check| check["name"] == "public key" && check["state"] == "ok"));
+
+    site.dir.write("data", "secret");
+    let encrypted = site.dir.run(["encrypt", "data"]).ok();
+    assert!(!encrypted.stderr.contains("one keyslot only"), "{}", encrypted.stderr);
+    site.lose_token();
+    site.lose_provider();
+    site.lose_profile();
+    let with = |customer| ["--provider", &site.recovery_provider, "--customer", customer];
+    site.dir.run(["verify", "data.twl"].into_iter().chain(with(public))).with(2);
+    let restored = site.dir.run(["decrypt", "data.twl", "-o", "-"].into_iter().chain(with(&card)));
+    assert_eq!(restored.ok().stdout, b"secret");
+}
+
 #[test]
 fn without_a_second_keyslot_a_loss_is_for_good() {
     let site = Site::new();
