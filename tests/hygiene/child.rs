@@ -59,24 +59,41 @@ pub(super) fn secrets_of(folder: &Path, command: Command) -> Vec<Secret> {
     secrets
 }
 
-/// Computes them from the header, with the format's own functions.
 async fn tell(folder: &Path) {
-    let header = twinlock::read_header(&mut File::open(folder.join("a.twl")).unwrap()).unwrap();
-    let header = header.header();
-    let keyslot: &PairKeyslot = header.supported_keyslots().next().unwrap();
-    let pair = keyslot.pair();
-    let unwrap = |side, holder: Arc<dyn KeyHolder>| async move {
-        unwrap_share(pair, side, header.context(), &*holder).await
-    };
-    let provider = unwrap(Side::Provider, provider().await).await;
-    let customer = unwrap(Side::Customer, Arc::new(customer().await)).await;
-    let id = header.envelope_id();
-    let kek = schedule::kek(provider.expose(), customer.expose(), &id, pair);
-    let dek = schedule::unwrap_dek(&kek, &id, keyslot.wrapped_dek()).unwrap();
-    println(&format!("secret provider-share {}", hex::encode(provider.expose())));
-    println(&format!("secret customer-share {}", hex::encode(customer.expose())));
-    println(&format!("secret KEK {}", hex::encode(*kek)));
-    println(&format!("secret DEK {}", hex::encode(*dek)));
+    let secrets = Secrets::of(folder).await;
+    println(&format!("secret provider-share {}", hex::encode(secrets.provider.expose())));
+    println(&format!("secret customer-share {}", hex::encode(secrets.customer.expose())));
+    println(&format!("secret KEK {}", hex::encode(secrets.kek.expose())));
+    println(&format!("secret DEK {}", hex::encode(secrets.dek.expose())));
+}
+
+/// All that opens a file, where the library keeps it.
+struct Secrets {
+    provider: Share,
+    customer: Share,
+    kek: twinlock_keys::Secret<32>,
+    dek: twinlock_keys::Secret<32>,
+}
+
+impl Secrets {
+    /// Computes them from the header, with the format's own functions.
+    async fn of(folder: &Path) -> Self {
+        let header = twinlock::read_header(&mut File::open(folder.join("a.twl")).unwrap()).unwrap();
+        let header = header.header();
+        let keyslot: &PairKeyslot = header.supported_keyslots().next().unwrap();
+        let pair = keyslot.pair();
+        let unwrap = |side, holder: Arc<dyn KeyHolder>| async move {
+            unwrap_share(pair, side, header.context(), &*holder).await
+        };
+        let provider = unwrap(Side::Provider, provider().await).await;
+        let customer = unwrap(Side::Customer, Arc::new(customer().await)).await;
+        let id = header.envelope_id();
+        let kek = schedule::kek(provider.expose(), customer.expose(), &id, pair);
+        let dek = schedule::unwrap_dek(&kek, &id, keyslot.wrapped_dek()).unwrap();
+        let (kek, dek) =
+            (twinlock_keys::Secret::copy_of(&kek), twinlock_keys::Secret::copy_of(&dek));
+        Self { provider, customer, kek, dek }
+    }
 }
 
 async fn unwrap_share(
@@ -153,6 +170,9 @@ impl Holding {
 async fn hold(folder: &Path) {
     let limit = getrlimit(Resource::Core).maximum;
     setrlimit(Resource::Core, Rlimit { current: limit, maximum: limit }).unwrap();
+    // In use all the time. Before the work, for a core file has registers too, and
+    // what was copied last is in them.
+    let secrets = Secrets::of(folder).await;
     let planted = fs::read(folder.join("planted")).unwrap();
     let decryptor = Decryptor::any_context()
         .provider(ProviderKey::shared(provider().await).unwrap())
@@ -164,7 +184,7 @@ async fn hold(folder: &Path) {
     reader.read_exact(&mut [0; 1000]).unwrap();
     println("holding");
     std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
-    std::hint::black_box((&planted, &decryptor, &envelope, &reader));
+    std::hint::black_box((&planted, &decryptor, &envelope, &reader, &secrets));
     std::process::abort();
 }
 
