@@ -23,7 +23,13 @@ use twinlock::{
 };
 
 pub(crate) use check::check;
-#[cfg(any(feature = "aws-kms", feature = "pkcs11"))]
+#[cfg(any(
+    feature = "aws-kms",
+    feature = "azure-kv",
+    feature = "gcp-kms",
+    feature = "pkcs11",
+    feature = "vault"
+))]
 use check::milliseconds;
 #[cfg(any(feature = "aws-kms", feature = "azure-kv", feature = "gcp-kms", feature = "vault"))]
 use check::round_trip;

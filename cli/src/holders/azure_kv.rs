@@ -1,12 +1,13 @@
 //! Azure Key Vault and Managed HSM, through `twinlock-remote-keys`.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use twinlock::{HolderError, HolderErrorKind, KeyHolder, KeyUri, Side};
 use twinlock_keys::ShareAlgorithm;
 use twinlock_remote_keys::azure_key_vault::{AzureKeyVaultKey, Credential, KeyFacts, Options};
 
-use super::round_trip;
+use super::{milliseconds, round_trip};
 use crate::config::{AzureAlgorithm, AzureCredential};
 use crate::report::keys::{self, KeyCheck};
 use crate::settings::Access;
@@ -21,14 +22,18 @@ pub(crate) async fn create(uri: &KeyUri, access: &Access) -> Result<KeyUri, Hold
 }
 
 pub(crate) async fn check(uri: &KeyUri, access: &Access) -> Result<KeyCheck, HolderError> {
+    let start = Instant::now();
     let facts = match AzureKeyVaultKey::describe(uri, &options(access)).await {
         // Whoever may only wrap and unwrap has a key that works.
         Err(error) if error.kind() == HolderErrorKind::Denied => None,
         answer => Some(answer?),
     };
+    let find_ms = facts.is_some().then(|| milliseconds(start.elapsed()));
+    let start = Instant::now();
     let key = AzureKeyVaultKey::connect(uri, &options(access)).await?;
+    let open_ms = milliseconds(start.elapsed());
     let check = round_trip(&key, Side::Provider).await?;
-    Ok(KeyCheck { azure_kv: facts.map(Into::into), ..check })
+    Ok(KeyCheck { open_ms, find_ms, azure_kv: facts.map(Into::into), ..check })
 }
 
 fn options(access: &Access) -> Options {

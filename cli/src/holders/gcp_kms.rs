@@ -1,11 +1,12 @@
 //! Google Cloud KMS, through `twinlock-remote-keys`.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use twinlock::{HolderError, HolderErrorKind, KeyHolder, KeyUri, Side};
 use twinlock_remote_keys::gcp_kms::{GcpKmsKey, KeyFacts, Options};
 
-use super::round_trip;
+use super::{milliseconds, round_trip};
 use crate::report::keys::{self, KeyCheck};
 use crate::settings::Access;
 
@@ -20,14 +21,18 @@ pub(crate) async fn create(uri: &KeyUri, access: &Access) -> Result<KeyUri, Hold
 }
 
 pub(crate) async fn check(uri: &KeyUri, access: &Access) -> Result<KeyCheck, HolderError> {
+    let start = Instant::now();
     let facts = match GcpKmsKey::describe(uri, &options(access)).await {
         // Whoever may only encrypt and decrypt has a key that works.
         Err(error) if error.kind() == HolderErrorKind::Denied => None,
         answer => Some(answer?),
     };
+    let find_ms = facts.is_some().then(|| milliseconds(start.elapsed()));
+    let start = Instant::now();
     let key = GcpKmsKey::connect(uri, &options(access)).await?;
+    let open_ms = milliseconds(start.elapsed());
     let check = round_trip(&key, Side::Provider).await?;
-    Ok(KeyCheck { gcp_kms: facts.map(Into::into), ..check })
+    Ok(KeyCheck { open_ms, find_ms, gcp_kms: facts.map(Into::into), ..check })
 }
 
 fn options(access: &Access) -> Options {

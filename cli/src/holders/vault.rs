@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use twinlock::{HolderError, HolderErrorKind, KeyHolder, KeyUri, Side};
 use twinlock_remote_keys::vault_transit::{Auth, Credential, KeyFacts, Options, VaultTransitKey};
 
-use super::round_trip;
+use super::{milliseconds, round_trip};
 use crate::config::{Vault, VaultAuth};
 use crate::report::keys::{self, KeyCheck};
 use crate::settings::Access;
@@ -23,14 +24,18 @@ pub(crate) async fn create(uri: &KeyUri, access: &Access) -> Result<KeyUri, Hold
 
 pub(crate) async fn check(uri: &KeyUri, access: &Access) -> Result<KeyCheck, HolderError> {
     let options = options(access)?;
+    let start = Instant::now();
     let facts = match VaultTransitKey::describe(uri, &options).await {
         // Whoever may only encrypt and decrypt has a key that works.
         Err(error) if error.kind() == HolderErrorKind::Denied => None,
         answer => Some(answer?),
     };
+    let find_ms = facts.is_some().then(|| milliseconds(start.elapsed()));
+    let start = Instant::now();
     let key = VaultTransitKey::connect(uri, &options)?;
+    let open_ms = milliseconds(start.elapsed());
     let check = round_trip(&key, Side::Provider).await?;
-    Ok(KeyCheck { vault: facts.map(Into::into), ..check })
+    Ok(KeyCheck { open_ms, find_ms, vault: facts.map(Into::into), ..check })
 }
 
 fn options(access: &Access) -> Result<Options, HolderError> {

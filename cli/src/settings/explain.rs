@@ -105,6 +105,27 @@ impl<'a> List<'a> {
         self.of_profile("allow_extractable", &["allow_extractable"], extractable);
         let deadline = profile.deadline_seconds.map(|seconds| seconds.get().into());
         self.of_profile("deadline_seconds", &["deadline_seconds"], deadline);
+        for provider in ["azure", "gcp", "vault"] {
+            self.table_of_profile(provider);
+        }
+    }
+
+    /// What a profile says about a provider. Secrets are in files that it names.
+    fn table_of_profile(&mut self, table: &'static str) {
+        let Some(items) = self.profile().and_then(|profile| profile.get(table)?.as_table_like())
+        else {
+            return;
+        };
+        let found: Vec<Setting> = items
+            .iter()
+            .map(|(key, item)| Setting {
+                name: format!("{table}.{key}"),
+                value: item.as_str().map(Value::from),
+                origin: self.chosen.origin(table, None),
+                line: self.line_of(item),
+            })
+            .collect();
+        self.settings.extend(found);
     }
 
     /// A setting that only a profile can have. One that does not stand there
@@ -137,6 +158,15 @@ impl<'a> List<'a> {
                 }
                 None => self.of_variables(name, variables, |value| value)?,
             }
+        }
+        let vault = &self.chosen.profile.vault;
+        let vault = [
+            ("vault.address", vault.address.is_some(), &["BAO_ADDR", "VAULT_ADDR"]),
+            ("vault.ca_file", vault.ca_file.is_some(), &["BAO_CACERT", "VAULT_CACERT"]),
+            ("vault.namespace", vault.namespace.is_some(), &["BAO_NAMESPACE", "VAULT_NAMESPACE"]),
+        ];
+        for (name, _, variables) in vault.into_iter().filter(|(_, in_profile, _)| !in_profile) {
+            self.of_variables(name, variables, |value| value)?;
         }
         self.of_variables("pkcs11_module", &["TWINLOCK_PKCS11_MODULE"], |value| value)?;
         self.of_variables("pin", &["TWINLOCK_PIN"], |_| "…".to_owned())?;
@@ -204,6 +234,9 @@ provider = 'file:///p2'
 
 [profiles.a.aws]
 region = 'eu-west-3'
+
+[profiles.a.vault]
+namespace = 'team'
 ";
 
     fn explained(keys: &KeyArgs, variables: &[(&str, &str)]) -> Vec<String> {
@@ -242,6 +275,7 @@ region = 'eu-west-3'
             r#"keyslot.0.customer "file:///c2" 7"#,
             "allow_extractable false default",
             "deadline_seconds 3 4",
+            r#"vault.namespace "team" 14"#,
             r#"aws.region "eu-west-3" 11"#,
         ];
         assert_eq!(explained(&KeyArgs::default(), &[]), expected);
@@ -256,14 +290,18 @@ region = 'eu-west-3'
             ("TWINLOCK_PIN_FILE", "/run/pin"),
             ("AWS_REGION", "eu-central-1"),
             ("AWS_ENDPOINT_URL", "https://kms"),
+            ("VAULT_ADDR", "https://vault"),
+            ("VAULT_NAMESPACE", "other"),
         ];
         let expected = [
             r#"provider "file:///f" --provider"#,
             r#"customer "file:///v" TWINLOCK_CUSTOMER"#,
             "allow_extractable false default",
             "deadline_seconds 3 4",
+            r#"vault.namespace "team" 14"#,
             r#"aws.region "eu-west-3" 11"#,
             r#"aws.endpoint "https://kms" AWS_ENDPOINT_URL"#,
+            r#"vault.address "https://vault" VAULT_ADDR"#,
             r#"pin "…" TWINLOCK_PIN"#,
             r#"pin_file "/run/pin" TWINLOCK_PIN_FILE"#,
         ];

@@ -17,6 +17,9 @@ pub(super) async fn checks(settings: &Settings) -> Vec<Check> {
         let name = spec.to_string();
         let of_key = match spec {
             KeySpec::AwsKms(_) => aws_kms(spec, &settings.access).await,
+            KeySpec::AzureKv(_) | KeySpec::GcpKms(_) | KeySpec::Vault(_) => {
+                vec![round_trip(spec, &settings.access).await]
+            }
             KeySpec::File(_) => in_file(spec, &settings.access).await,
             KeySpec::Pkcs11(uri) => pkcs11(spec, uri, &settings.access).await,
         };
