@@ -719,8 +719,8 @@ Examples:
 const REENCRYPT_EXAMPLES: &str = "\
 Examples:
   twinlock reencrypt data.twl --context object=data
-  twinlock reencrypt data.twl --context object=data --from-keyslot \
-    'aws-kms://<key ARN>,pkcs11:token=lost;object=kek'";
+  twinlock reencrypt data.twl --context object=data \\
+    --from-keyslot 'aws-kms://<key ARN>,pkcs11:token=lost;object=kek'";
 
 const CONFIG_SHOW_EXAMPLES: &str = "\
 Examples:

@@ -40,6 +40,7 @@ pub(crate) struct Profile {
     pub(crate) aws: Aws,
     #[serde(default)]
     pub(crate) azure: Azure,
+    #[serde(default)]
     pub(crate) gcp: Gcp,
     #[serde(default)]
     pub(crate) vault: Vault,
