@@ -25,7 +25,15 @@ fn it_opens_and_refuses_the_same_vectors() {
 
 #[test]
 fn it_opens_what_the_program_wrote_under_an_aes_key_in_a_token() {
-    let rig = Rig::new("aes", &[]);
+    opens_what_the_program_wrote(&Rig::new("aes", &[]));
+}
+
+#[test]
+fn it_opens_what_the_program_wrote_under_an_rsa_key_in_a_token() {
+    opens_what_the_program_wrote(&Rig::new("rsa", &["--type", "rsa-3072"]));
+}
+
+fn opens_what_the_program_wrote(rig: &Rig) {
     let plaintext: Vec<u8> = (0..700_000_u32).map(|i| (i % 251) as u8).collect();
     rig.dir.write("a", &plaintext);
     rig.dir.run(["encrypt", "a", "--context", "object=a"]).ok();
