@@ -18,7 +18,7 @@ use std::sync::Arc;
 use tokio::runtime::Runtime;
 use twinlock::{
     BoxFuture, CustomerKey, Decryptor, Encryptor, EncryptorBuilder, Envelope, FileKek, Header,
-    HolderError, KeyHolder, KeyUri, OpenError, ProviderKey, RewrapPlan, Share, Side,
+    HolderError, KeyHolder, KeyUri, Keyslot, OpenError, ProviderKey, RewrapPlan, Share, Side,
     UnverifiedHeader, WrapContext, WrappedShare,
 };
 
@@ -164,6 +164,46 @@ impl Opened {
         self.holders.push((spec.clone(), holder.clone()));
         holder
     }
+
+    /// What headers call a key: its holder has to resolve an alias, and only that.
+    async fn uri_of(
+        &mut self,
+        spec: &KeySpec,
+        side: Side,
+        access: &Access,
+    ) -> Result<KeyUri, Failure> {
+        let uri = spec.key_uri();
+        match uri.is_alias() {
+            true => Ok(self.get(spec, side, access).await?.uri().clone()),
+            false => Ok(uri),
+        }
+    }
+}
+
+/// True if the keyslots of `header` are those that `settings` would make: none
+/// is missing, and none is there besides, of whatever kind.
+pub(crate) async fn has_keyslots_of(
+    header: &Header,
+    settings: &Settings,
+    opened: &mut Opened,
+) -> Result<bool, Failure> {
+    let mut pairs = Vec::new();
+    for KeyPair { provider, customer } in &settings.pairs {
+        let provider = opened.uri_of(provider, Side::Provider, &settings.access).await?;
+        let customer = opened.uri_of(customer, Side::Customer, &settings.access).await?;
+        pairs.push((provider, customer));
+    }
+    let is_of = |keyslot: &Keyslot, (provider, customer): &(KeyUri, KeyUri)| {
+        keyslot.as_pair().filter(|keyslot| keyslot.is_supported()).is_some_and(|keyslot| {
+            settings.is_named(keyslot.pair().provider().uri(), provider)
+                && settings.is_named(keyslot.pair().customer().uri(), customer)
+        })
+    };
+    let keyslots = header.keyslots();
+    let none_is_missing =
+        pairs.iter().all(|pair| keyslots.iter().any(|keyslot| is_of(keyslot, pair)));
+    let none_is_more = keyslots.iter().all(|keyslot| pairs.iter().any(|pair| is_of(keyslot, pair)));
+    Ok(none_is_missing && none_is_more)
 }
 
 /// Opens the first of `candidates` that opens, with the holders of `settings` that

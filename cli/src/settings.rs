@@ -181,6 +181,13 @@ impl Settings {
         self.keys().into_iter().map(|(_, key)| key).filter(|key| is_needed(key)).collect()
     }
 
+    /// True if headers call the key `key` by the name `uri`, now or before it moved.
+    pub(crate) fn is_named(&self, uri: &str, key: &KeyUri) -> bool {
+        let Ok(uri) = KeyUri::parse(uri) else { return false };
+        let moved = self.moved.iter().filter(|(from, _)| from.same_key(&uri)).map(|(_, to)| to);
+        moved.chain([&uri]).any(|uri| uri.same_key(key))
+    }
+
     /// Every key once, in order.
     pub(crate) fn keys(&self) -> Vec<(Side, &KeySpec)> {
         let providers = self.pairs.iter().map(|pair| (Side::Provider, &pair.provider));

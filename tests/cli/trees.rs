@@ -239,6 +239,42 @@ fn an_output_that_is_not_this_file_encrypted_is_an_error_of_that_file() {
 }
 
 #[test]
+fn an_output_with_other_keyslots_is_not_done() {
+    let dir = Dir::with_keys();
+    plant(&dir, 3);
+    encrypt(&dir, &[]).ok();
+    let key = |name: &str| format!("file://{}/{name}.kek", dir.home().display());
+    let pair = |provider: &str, customer: &str| format!("{},{}", key(provider), key(customer));
+    dir.new_key("recovery");
+    let (first, second) = (pair("provider", "customer"), pair("provider", "recovery"));
+    let both = ["--keyslot", &*first, "--keyslot", &*second];
+    let turned = ["--keyslot", &*second, "--keyslot", &*first];
+
+    // A keyslot that the files do not have, and then one that they should not have.
+    let more = encrypt(&dir, &both).with(6);
+    assert!(more.stderr.contains("has other keyslots: rewrap it, or --force"), "{}", more.stderr);
+    assert!(more.text().contains("3 failed"), "{}", more.text());
+    dir.run(["rewrap", "-r", "enc", "--add-keyslot", &second]).ok();
+    let same = encrypt(&dir, &both).ok();
+    assert!(same.text().contains("3 done before"), "{}", same.text());
+    encrypt(&dir, &turned).ok();
+    let fewer = encrypt(&dir, &[]).with(6);
+    assert!(fewer.stderr.contains("has other keyslots"), "{}", fewer.stderr);
+
+    // A key that moved has two names and is one key.
+    fs::rename(dir.home().join("recovery.kek"), dir.home().join("safe.kek")).unwrap();
+    let moved = pair("provider", "safe");
+    let both = ["--keyslot", &*first, "--keyslot", &*moved];
+    encrypt(&dir, &both).with(6);
+    dir.write_config(&format!(
+        "[profiles.default]\nmoved = [{{ from = \"{}\", to = \"{}\" }}]\n",
+        key("recovery"),
+        key("safe"),
+    ));
+    encrypt(&dir, &both).ok();
+}
+
+#[test]
 fn a_decrypted_file_of_another_length_is_an_error_of_that_file() {
     let dir = Dir::with_keys();
     plant(&dir, 3);

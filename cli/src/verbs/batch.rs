@@ -403,6 +403,12 @@ impl Keys {
         let opening = holders::open_envelope(headers, decryptor, &self.settings, &mut self.opened);
         self.runtime.block_on(opening).map_err(|failure| failure.about(input.name()))
     }
+
+    /// True if `envelope` has the keyslots that a new one would get.
+    pub(super) fn are_those_of(&mut self, envelope: &Envelope) -> Result<bool, Failure> {
+        let Self { settings, opened, runtime, .. } = self;
+        runtime.block_on(holders::has_keyslots_of(envelope.header(), settings, opened))
+    }
 }
 
 /// An output that is there, and not what this run would make.

@@ -102,7 +102,9 @@ impl Encrypting<'_> {
         match self.verified_len(to) {
             Ok(len) if Some(len) == input.len() => Ok(Done::Kept(len)),
             Ok(_) => Err(batch::in_the_way(to, "is of another file")),
-            Err(failure) if matches!(failure.kind, Kind::Unavailable | Kind::TimedOut) => {
+            Err(failure)
+                if batch::is_worth_a_retry(&failure) || failure.kind == Kind::OutputExists =>
+            {
                 Err(failure)
             }
             Err(failure) => {
@@ -117,6 +119,9 @@ impl Encrypting<'_> {
         let envelope = self.keys.open(&mut input)?;
         if *envelope.header().context() != self.context {
             return Err(Failure::new(Kind::WrongContext, "it has another encryption context"));
+        }
+        if !self.keys.are_those_of(&envelope)? {
+            return Err(batch::in_the_way(path, "has other keyslots: rewrap it, or --force"));
         }
         Ok(envelope.seek_reader(input)?.verified_len()?)
     }
