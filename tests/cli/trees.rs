@@ -288,6 +288,24 @@ fn a_decrypted_file_of_another_length_is_an_error_of_that_file() {
 }
 
 #[test]
+fn a_decrypted_file_of_another_time_is_an_error_of_that_file() {
+    let dir = Dir::with_keys();
+    plant(&dir, 3);
+    encrypt(&dir, &[]).ok();
+    decrypt(&dir, &[]).ok();
+    // Of the same length: one is planted, and one of an envelope that was replaced.
+    fs::write(dir.path("back/00/1"), b"FILE 1").unwrap();
+    set_modified(&dir.path("enc/00/2.twl"), SystemTime::UNIX_EPOCH);
+    let ended = decrypt(&dir, &[]).with(6);
+    assert!(ended.text().contains("1 done before, 2 failed"), "{}", ended.text());
+    assert!(ended.stderr.contains("another time of modification"), "{}", ended.stderr);
+    assert_eq!(fs::read(dir.path("back/00/1")).unwrap(), b"FILE 1");
+    decrypt(&dir, &["--force"]).ok();
+    assert_eq!(files(&dir.path("back")), files(&dir.path("data")));
+    decrypt(&dir, &[]).ok();
+}
+
+#[test]
 fn all_files_of_a_run_have_its_context() {
     let dir = Dir::with_keys();
     plant(&dir, 3);

@@ -1,5 +1,6 @@
 //! `twinlock decrypt -r`
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use twinlock::Envelope;
@@ -58,13 +59,20 @@ impl Work for Decrypting<'_> {
 }
 
 /// Whether `to` is as long as the plaintext of `envelope`, as the last segment
-/// of `input` proves it.
+/// of `input` proves it, and has the time that an output gets from `input`.
 fn check_existing(envelope: &Envelope, input: Input, to: &Path) -> Result<Done, Failure> {
     let name = input.name().to_owned();
+    let modified = input.metadata().map(fs::Metadata::modified).transpose()?;
     let verified_len = envelope.seek_reader(input).and_then(|mut reader| reader.verified_len());
     let len = verified_len.map_err(|error| Failure::from(error).about_content(&name))?;
     match to.symlink_metadata() {
-        Ok(existing) if existing.is_file() && existing.len() == len => Ok(Done::Kept(len)),
-        _ => Err(batch::in_the_way(to, "is something else")),
+        Ok(existing) if !existing.is_file() || existing.len() != len => {
+            Err(batch::in_the_way(to, "is something else"))
+        }
+        Ok(existing) if Some(existing.modified()?) != modified => {
+            Err(batch::in_the_way(to, "has another time of modification than what it is made of"))
+        }
+        Ok(_) => Ok(Done::Kept(len)),
+        Err(error) => Err(Failure::file(to, &error)),
     }
 }
