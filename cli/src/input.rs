@@ -3,6 +3,7 @@
 use std::fs::{File, FileType, Metadata};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -156,18 +157,19 @@ impl Input {
     }
 
     /// Fails if as many bytes were not read as the file had when it was
-    /// opened, or has now: somebody wrote to it meanwhile.
+    /// opened, or if its length or times are others now: somebody wrote to it
+    /// meanwhile, or may have.
     pub(crate) fn check_unchanged(&self) -> Result<(), Failure> {
         let Some(before) = &self.metadata else { return Ok(()) };
         let now = self.file.metadata().map_err(|error| Failure::from(error).about(&self.name))?;
-        if self.read == before.len() && now.len() == before.len() {
+        if self.read == before.len() && is_as_before(before, &now) {
             return Ok(());
         }
         Err(Failure::new(
             Kind::Failed,
             format!("{} changed while it was read; nothing was written", self.name),
         )
-        .hint("encrypt a copy or a snapshot of it, or wait until its writer is done"))
+        .hint("try again when its writer is done, or encrypt a copy or a snapshot of it"))
     }
 
     fn failed(&self, error: &io::Error) -> io::Error {
@@ -192,6 +194,17 @@ impl Seek for Input {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         self.file.seek(to).map_err(|error| self.failed(&error))
     }
+}
+
+/// As far as can be told without reading it again. Nobody can set the time of
+/// the last change (`ctime`) back, as one can that of the last modification.
+fn is_as_before(before: &Metadata, now: &Metadata) -> bool {
+    let facts = |metadata: &Metadata| {
+        let modified = (metadata.mtime(), metadata.mtime_nsec());
+        let changed = (metadata.ctime(), metadata.ctime_nsec());
+        (metadata.dev(), metadata.ino(), metadata.len(), modified, changed)
+    };
+    facts(before) == facts(now)
 }
 
 fn candidates(headers: Headers) -> Result<Vec<Candidate>, ReadHeaderError> {
@@ -254,6 +267,31 @@ mod tests {
     use std::os::unix::ffi::OsStrExt as _;
 
     use super::*;
+
+    #[test]
+    fn a_file_that_is_written_in_place_while_it_is_read_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        for sets_time_back in [false, true] {
+            std::fs::write(&path, b"before").unwrap();
+            let before = path.metadata().unwrap();
+            let mut input = Input::open(&path).unwrap();
+            io::copy(&mut input, &mut io::sink()).unwrap();
+            input.check_unchanged().unwrap();
+
+            // Clocks of file systems go in steps: write until one is seen.
+            while is_as_before(&before, &path.metadata().unwrap()) {
+                let mut file = File::options().write(true).open(&path).unwrap();
+                io::Write::write_all(&mut file, b"BEFORE").unwrap();
+                if sets_time_back {
+                    file.set_modified(before.modified().unwrap()).unwrap();
+                }
+            }
+            let failure = input.check_unchanged().unwrap_err();
+            assert!(failure.message.contains("changed while it was read"), "{failure:?}");
+            assert!(failure.hint.unwrap().contains("try again"));
+        }
+    }
 
     #[test]
     fn the_suffix_comes_and_goes() {
