@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::fs::{self, DirBuilder, File, Metadata};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -299,6 +299,8 @@ pub(super) fn counted(number: u64, what: &str) -> String {
 /// The folder that gets what is made of another, with the same folders in it.
 struct Mirror {
     root: PathBuf,
+    /// The same without links.
+    resolved: PathBuf,
     /// A folder of the tree that cannot be made, relative.
     blocked: Option<PathBuf>,
 }
@@ -311,13 +313,12 @@ impl Mirror {
             let place = fs::canonicalize(path);
             place.map_err(|error| Failure::file(path, &error))
         };
-        let (tree, place) = match (resolved(from)?, to.file_name()) {
-            (tree, Some(name)) if fs::metadata(to).is_err() => {
-                (tree, resolved(folder_of(to))?.join(name))
-            }
-            (tree, _) => (tree, resolved(to)?),
+        let tree = resolved(from)?;
+        let place = match to.file_name() {
+            Some(name) if fs::metadata(to).is_err() => resolved(folder_of(to))?.join(name),
+            _ => resolved(to)?,
         };
-        if place.starts_with(&tree) || tree.starts_with(&place) {
+        if lies_in(&place, &tree) || lies_in(&tree, &place) {
             let message = format!("{} and {} lie in one another", from.display(), to.display());
             return Err(Failure::usage(message).hint("name a folder beside it with -o"));
         }
@@ -325,14 +326,24 @@ impl Mirror {
         if !fs::metadata(to).is_ok_and(|metadata| metadata.is_dir()) {
             make_folder(to, &like)?;
         }
-        Ok(Self { root: to.to_owned(), blocked: None })
+        Ok(Self { root: to.to_owned(), resolved: place, blocked: None })
     }
 
     /// Makes the folder for what is in `from`.
     fn folder(&mut self, from: &Path, relative: &Path) -> Result<(), Failure> {
-        let made = self.place(relative).and_then(|place| {
+        let named = |failure: Failure| failure.about(from.display());
+        let made = self.place(relative).map_err(named).and_then(|place| {
             let like = fs::metadata(from).map_err(|error| Failure::file(from, &error))?;
-            make_folder(&place, &like)
+            // A second mount of what is in the tree may have led here.
+            let gets_outputs = || named(Failure::new(Kind::Io, "outputs would go to this folder"));
+            if lies_in(&self.resolved, from) {
+                return Err(gets_outputs());
+            }
+            make_folder(&place, &like)?;
+            match is_same_folder(&place, &like) {
+                true => Err(gets_outputs()),
+                false => Ok(()),
+            }
         });
         if made.is_err() && !self.is_blocked(relative) {
             self.blocked = Some(relative.to_owned());
@@ -353,6 +364,22 @@ impl Mirror {
     fn is_blocked(&self, relative: &Path) -> bool {
         self.blocked.as_ref().is_some_and(|blocked| relative.starts_with(blocked))
     }
+}
+
+/// True if `path` is `folder` or lies in it, told by what they are: a folder that
+/// is mounted twice has two names.
+fn lies_in(path: &Path, folder: &Path) -> bool {
+    // What is still to be made has nothing in it.
+    let Ok(folder) = fs::metadata(folder) else { return false };
+    path.ancestors().any(|above| is_same_folder(above, &folder))
+}
+
+fn is_same_folder(path: &Path, folder: &Metadata) -> bool {
+    fs::metadata(path).is_ok_and(|path| is_same(&path, folder))
+}
+
+fn is_same(one: &Metadata, other: &Metadata) -> bool {
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
 /// Makes the folder `path`, if there is none, which nobody can enter who cannot
@@ -416,4 +443,44 @@ pub(super) fn in_the_way(path: &Path, why: &str) -> Failure {
     let message = format!("{} exists already, and {why}", path.display());
     Failure::new(Kind::OutputExists, message)
         .hint("look at it, and remove it, or replace all outputs with --force")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// A link that is not resolved is as good as a second mount.
+    #[test]
+    fn a_folder_with_two_names_lies_in_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        fs::create_dir_all(path("tree/sub")).unwrap();
+        fs::create_dir(path("beside")).unwrap();
+        symlink("tree", path("mount")).unwrap();
+        for inside in ["mount", "mount/new", "mount/sub", "mount/sub/new", "tree", "tree/new"] {
+            assert!(lies_in(&path(inside), &path("tree")), "{inside}");
+        }
+        for outside in ["beside", "beside/new", "new", "tree2", "."] {
+            assert!(!lies_in(&path(outside), &path("tree")), "{outside}");
+        }
+        assert!(lies_in(&path("tree/sub"), &path("mount")));
+        assert!(!lies_in(&path("tree"), &path("new")));
+    }
+
+    #[test]
+    fn neither_tree_may_be_the_other_by_another_name_further_down() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        fs::create_dir_all(path("tree/sub")).unwrap();
+        fs::create_dir_all(path("mirror/sub")).unwrap();
+        let mut mirror = Mirror { root: path("mirror"), resolved: path("mirror"), blocked: None };
+        mirror.folder(&path("tree/sub"), Path::new("sub")).unwrap();
+        for (from, relative) in [("mirror", "mounted"), ("", "above"), ("mirror/sub", "sub")] {
+            let failure = mirror.folder(&path(from), Path::new(relative)).unwrap_err();
+            assert!(failure.message.contains("outputs would go to"), "{failure:?}");
+            assert!(mirror.place(&Path::new(relative).join("file")).is_err());
+        }
+    }
 }
