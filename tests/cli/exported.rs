@@ -58,6 +58,26 @@ fn a_machine_without_a_token_encrypts_for_the_one_that_has_it() {
 }
 
 #[test]
+fn a_machine_without_a_token_cannot_confirm_what_a_folder_has() {
+    let rig = Rig::new();
+    let customer = rig.export("key.pem");
+    let elsewhere = Dir::new();
+    fs::create_dir(elsewhere.path("data")).unwrap();
+    elsewhere.write("data/a", "secret");
+    let encrypt = ["encrypt", "-r", "data", "-o", "enc"].into_iter();
+    let encrypt = encrypt.chain(["--provider", &rig.provider, "--customer", &customer]);
+    elsewhere.run(encrypt.clone().chain(["--no-read-back"])).ok();
+    let before = elsewhere.read("enc/a.twl");
+    let again = elsewhere.run(encrypt.clone()).with(2);
+    for what in ["cannot be confirmed", "only the public key", "--force"] {
+        assert!(again.stderr.contains(what), "{what}: {}", again.stderr);
+    }
+    assert!(!again.stderr.contains("remove it"), "{}", again.stderr);
+    assert_eq!(elsewhere.read("enc/a.twl"), before);
+    elsewhere.run(encrypt.chain(["--force", "--no-read-back"])).ok();
+}
+
+#[test]
 fn both_ways_to_the_key_wrap_without_the_token_and_unwrap_with_it() {
     let rig = Rig::new();
     let exported = rig.export("key.pem");

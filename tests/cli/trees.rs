@@ -173,14 +173,61 @@ fn where_nothing_could_be_begun_the_holder_decides_the_exit_code() {
 }
 
 #[test]
+fn an_output_that_no_holder_may_open_is_not_said_to_be_in_the_way() {
+    for (fault, kind) in
+        [("AccessDeniedException", "denied"), ("DisabledException", "key-disabled")]
+    {
+        let rig = Rig::new();
+        let dir = &rig.dir;
+        plant(dir, 3);
+        encrypt(dir, &[]).ok();
+        rig.proxy.inject("Decrypt", Fault::refuse(fault));
+        let ended = encrypt(dir, &["--json"]).with(4);
+        let summary = last_document(&ended);
+        assert_eq!(summary["files"]["not_done"], 3, "{summary}");
+        let error = &documents(&ended)[0]["error"];
+        assert_eq!(error["kind"], kind, "{error}");
+        assert!(text(&error["message"]).contains("exists already, and cannot be confirmed"));
+        assert!(!text(&error["hint"]).contains("remove it"), "{error}");
+
+        // New files are made beside what cannot be confirmed.
+        fs::write(dir.path("data/new"), b"new").unwrap();
+        let ended = encrypt(dir, &["--no-read-back"]).with(6);
+        assert!(ended.text().contains("1 file encrypted to enc, 3 not done"), "{}", ended.text());
+    }
+}
+
+#[test]
+fn what_is_wrong_with_the_customer_s_key_decides_the_exit_code_when_decrypting() {
+    let mut dir = Dir::with_keys();
+    plant(&dir, 3);
+    encrypt(&dir, &[]).ok();
+    let customer = dir.home().join("customer.kek");
+    fs::rename(&customer, dir.home().join("away.kek")).unwrap();
+    let summary = last_document(&decrypt(&dir, &["--json"]).with(4));
+    assert_eq!(summary["error"]["kind"], "key-not-found", "{summary}");
+    fs::write(&customer, b"no key").unwrap();
+    let summary = last_document(&decrypt(&dir, &["--json"]).with(2));
+    assert_eq!(summary["error"]["kind"], "misconfigured", "{summary}");
+    assert_eq!(summary["files"]["not_done"], 3, "{summary}");
+
+    // What is wrong with a file is not the holder's doing.
+    let other = dir.new_key("other");
+    dir.set("TWINLOCK_CUSTOMER", other);
+    decrypt(&dir, &[]).with(6);
+}
+
+#[test]
 fn what_a_holder_denied_for_a_pair_is_not_asked_for_each_file() {
     let rig = Rig::new();
     plant(&rig.dir, 20);
     encrypt(&rig.dir, &[]).ok();
     let before = rig.proxy.count("Decrypt");
     rig.proxy.inject("Decrypt", Fault::refuse("AccessDeniedException"));
-    decrypt(&rig.dir, &[]).with(6);
+    let ended = decrypt(&rig.dir, &[]).with(4);
     assert_eq!(rig.proxy.count("Decrypt") - before, 1);
+    assert!(ended.text().contains("20 not done"), "{}", ended.text());
+    assert_eq!(ended.stderr.matches("error: ").count(), 2, "{}", ended.stderr);
 }
 
 #[test]

@@ -87,8 +87,8 @@ struct Made {
 struct Counts {
     files: Files,
     plaintext_len: u64,
-    /// Why the first file was not done of those that were not.
-    reason: Option<Failure>,
+    /// Why files were not done: the first one of each kind.
+    reasons: Vec<Failure>,
 }
 
 #[derive(Default, Serialize)]
@@ -159,7 +159,7 @@ impl<W: Work> Run<'_, W> {
                 let line = Line::of(from, Some(&to), "kept");
                 self.report(Line { plaintext_len: Some(len), ..line });
             }
-            Err(failure) if self.work.is_stopped() || is_worth_a_retry(&failure) => {
+            Err(failure) if self.work.is_stopped() || is_of_a_holder(&failure) => {
                 self.not_done(from, &to, failure);
             }
             Err(failure) => self.failed(from, Some(&to), &failure),
@@ -197,10 +197,11 @@ impl<W: Work> Run<'_, W> {
         let line = Line::of(from, Some(to), "not-done");
         self.report(Line { error: Some(report::Error::of(&failure)), ..line });
         // The others would say the same.
-        if self.counts.reason.is_none() {
-            self.app.console.complain(&failure);
-            self.counts.reason = Some(failure);
+        if self.counts.reasons.iter().any(|reason| reason.kind == failure.kind) {
+            return tracing::info!("{}", failure.message);
         }
+        self.app.console.complain(&failure);
+        self.counts.reasons.push(failure);
     }
 
     fn failed(&mut self, from: &Path, to: Option<&Path>, failure: &Failure) {
@@ -241,6 +242,16 @@ pub(super) fn is_worth_a_retry(failure: &Failure) -> bool {
     matches!(failure.kind, Kind::Unavailable | Kind::TimedOut)
 }
 
+/// A holder is the reason, for now or for good; another one, or another day,
+/// may do. That says nothing about the file.
+pub(super) fn is_of_a_holder(failure: &Failure) -> bool {
+    let says_no = matches!(
+        failure.kind,
+        Kind::Denied | Kind::KeyDisabled | Kind::KeyNotFound | Kind::Misconfigured
+    );
+    says_no || is_worth_a_retry(failure)
+}
+
 impl<'a> Line<'a> {
     fn of(from: &Path, to: Option<&Path>, status: &'a str) -> Self {
         let output = to.map(|to| to.display().to_string());
@@ -257,9 +268,14 @@ impl Counts {
             return None;
         }
         let all = done + kept + failed + not_done;
-        let kind = match &self.reason {
-            // Nothing could even be begun, and for one reason.
-            Some(reason) if done + kept + failed == 0 => reason.kind,
+        let kind = match self.reasons.as_slice() {
+            // Nothing could even be begun, and a script can treat it as one reason.
+            [first, others @ ..]
+                if done + kept + failed == 0
+                    && others.iter().all(|other| other.kind.code() == first.kind.code()) =>
+            {
+                first.kind
+            }
             _ => Kind::Partial,
         };
         let failure =

@@ -92,6 +92,9 @@ impl Encrypting<'_> {
 
     /// Whether `to` is `input`, encrypted by an earlier run.
     fn check_existing(&mut self, input: &Input, to: &Path) -> Result<Done, Failure> {
+        if !fs::symlink_metadata(to)?.is_file() {
+            return Err(batch::in_the_way(to, "is no regular file"));
+        }
         let is_older = |input: &Input| -> std::io::Result<bool> {
             let source = input.metadata().map(fs::Metadata::modified).transpose()?;
             Ok(Some(fs::symlink_metadata(to)?.modified()?) < source)
@@ -102,14 +105,11 @@ impl Encrypting<'_> {
         match self.verified_len(to) {
             Ok(len) if Some(len) == input.len() => Ok(Done::Kept(len)),
             Ok(_) => Err(batch::in_the_way(to, "is of another file")),
-            Err(failure)
-                if batch::is_worth_a_retry(&failure) || failure.kind == Kind::OutputExists =>
-            {
-                Err(failure)
-            }
-            Err(failure) => {
+            Err(failure) if is_of_the_file(&failure) => {
                 Err(batch::in_the_way(to, &format!("does not open ({})", failure.message)))
             }
+            Err(failure) if batch::is_of_a_holder(&failure) => Err(unconfirmed(to, failure)),
+            Err(failure) => Err(failure),
         }
     }
 
@@ -124,5 +124,30 @@ impl Encrypting<'_> {
             return Err(batch::in_the_way(path, "has other keyslots: rewrap it, or --force"));
         }
         Ok(envelope.seek_reader(input)?.verified_len()?)
+    }
+}
+
+/// True if the envelope is not one that this run would make, whatever holders say.
+fn is_of_the_file(failure: &Failure) -> bool {
+    matches!(
+        failure.kind,
+        Kind::NotAnEnvelope
+            | Kind::Tampered
+            | Kind::Truncated
+            | Kind::WrongContext
+            | Kind::NoKeyslot
+    )
+}
+
+/// The envelope may well be sound: whoever may only wrap cannot tell.
+fn unconfirmed(path: &Path, failure: Failure) -> Failure {
+    let what = format!("{} exists already, and cannot be confirmed", path.display());
+    let unconfirmed = Failure { message: format!("{what} ({})", failure.message), ..failure };
+    match batch::is_worth_a_retry(&unconfirmed) {
+        true => unconfirmed,
+        false => unconfirmed.hint(
+            "that takes both keys of a keyslot, and leave to unwrap; run it again where there is, \
+             or make all outputs anew with --force",
+        ),
     }
 }
