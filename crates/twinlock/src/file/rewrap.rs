@@ -53,6 +53,7 @@ pub async fn rewrap_file(
 ) -> Result<FileRewrap, RewrapFileError> {
     let target = Target::lock(path)?;
     let found = target.open(decryptor).await?;
+    target.check_is_there()?;
     if found.repair {
         target.overwrite(found.open.header.as_bytes())?;
     }
@@ -175,6 +176,8 @@ impl Target {
     }
 
     fn replace(&self, old: &Found, new: &RewrappedHeader) -> Result<FileRewrap, RewrapFileError> {
+        // Holders were asked meanwhile: a journal is only for the file that was opened.
+        self.check_is_there()?;
         let in_place = journal_path(&self.path).filter(|_| new.fits());
         match &in_place {
             Some(journal) => {
@@ -236,6 +239,8 @@ impl Target {
         }
         output.file().set_permissions(metadata.permissions())?;
         reached(Step::CopyGrows);
+        // Whatever somebody has put here meanwhile is not ours to replace.
+        self.check_is_there()?;
         output.commit()?;
         reached(Step::CopyIsThere);
         Ok(())

@@ -1,3 +1,4 @@
+use std::cell::RefCell;
 use std::fs::File;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::process::ExitStatusExt as _;
@@ -19,8 +20,18 @@ const PLAINTEXT: &[u8] = b"attack at dawn";
 const KILL_AT: &str = "TWINLOCK_TEST_KILL_AT";
 const FOLDER: &str = "TWINLOCK_TEST_FOLDER";
 
+thread_local! {
+    /// A file that somebody puts at the place of another when that step is reached.
+    static INTRUDER: RefCell<Option<(Step, PathBuf, PathBuf)>> = const { RefCell::new(None) };
+}
+
 /// In the child that a test started: this is as far as it gets.
 pub(in crate::file) fn reached(step: Step) {
+    if let Some((_, from, to)) =
+        INTRUDER.with_borrow_mut(|intruder| intruder.take_if(|(when, ..)| *when == step))
+    {
+        fs::rename(from, to).unwrap();
+    }
     if std::env::var(KILL_AT).is_ok_and(|wanted| wanted == format!("{step:?}")) {
         let _ =
             rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
@@ -138,6 +149,13 @@ impl Rig {
         let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
         files.sort();
         files.into_iter().map(|path| (path.clone(), fs::read(path).unwrap_or_default())).collect()
+    }
+
+    /// Somebody puts another file at this place at that step.
+    fn intrudes_at(&self, step: Step) {
+        let theirs = self.folder.join("theirs");
+        fs::write(&theirs, b"theirs").unwrap();
+        INTRUDER.set(Some((step, theirs, self.path.clone())));
     }
 
     pub(in crate::file) fn killed_at(&self, step: Step, plan: &str) -> ExitStatus {
@@ -334,6 +352,39 @@ fn a_second_rewrap_keeps_out() {
     assert!(rig.opens_with("old"), "readers do not wait");
     rustix::fs::flock(&other, FlockOperation::Unlock).unwrap();
     rig.rewrap(&["old"], &rig.rotation()).unwrap();
+}
+
+#[test]
+fn a_file_that_somebody_puts_there_meanwhile_is_not_replaced() {
+    for is_apart in [false, true] {
+        let rig = Rig::new();
+        if is_apart {
+            rig.take_header_apart();
+        }
+        rig.intrudes_at(Step::CopyGrows);
+        let error = match is_apart {
+            false => rig.rewrap(&["old"], &rig.growth()),
+            true => now(rewrap_header_file(&rig.decryptor(&["old"]), &rig.path, &rig.rotation())),
+        };
+        assert!(matches!(error, Err(RewrapFileError::Busy)), "{error:?}");
+        assert_eq!(rig.bytes(), [(rig.path.clone(), b"theirs".to_vec())]);
+    }
+}
+
+#[test]
+fn in_place_a_file_that_somebody_puts_there_meanwhile_gets_no_journal() {
+    let rig = Rig::new();
+    let target = Target::lock(&rig.path).unwrap();
+    let decryptor = rig.decryptor(&["old"]);
+    let found = now(target.open(&decryptor)).unwrap();
+    let new = now(decryptor.rewrap_open(&found.open, &rig.rotation())).unwrap().unwrap();
+    assert!(new.fits());
+    // While the holders wrapped.
+    fs::remove_file(&rig.path).unwrap();
+    fs::write(&rig.path, b"theirs").unwrap();
+    let error = target.replace(&found, &new).unwrap_err();
+    assert!(matches!(error, RewrapFileError::Busy), "{error}");
+    assert_eq!(rig.bytes(), [(rig.path.clone(), b"theirs".to_vec())]);
 }
 
 #[test]
