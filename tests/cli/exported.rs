@@ -66,7 +66,7 @@ fn a_machine_without_a_token_cannot_confirm_what_a_folder_has() {
     elsewhere.write("data/a", "secret");
     let encrypt = ["encrypt", "-r", "data", "-o", "enc"].into_iter();
     let encrypt = encrypt.chain(["--provider", &rig.provider, "--customer", &customer]);
-    elsewhere.run(encrypt.clone().chain(["--no-read-back"])).ok();
+    elsewhere.run(encrypt.clone()).ok();
     let before = elsewhere.read("enc/a.twl");
     let again = elsewhere.run(encrypt.clone()).with(2);
     for what in ["cannot be confirmed", "only the public key", "--force"] {
@@ -74,7 +74,48 @@ fn a_machine_without_a_token_cannot_confirm_what_a_folder_has() {
     }
     assert!(!again.stderr.contains("remove it"), "{}", again.stderr);
     assert_eq!(elsewhere.read("enc/a.twl"), before);
-    elsewhere.run(encrypt.chain(["--force", "--no-read-back"])).ok();
+    elsewhere.run(encrypt.chain(["--force"])).ok();
+}
+
+#[test]
+fn a_machine_without_a_token_encrypts_a_tree_for_the_one_that_has_it() {
+    let rig = Rig::new();
+    let customer = rig.export("key.pem");
+    let elsewhere = Dir::new(); // no module, no token, no PIN
+    fs::create_dir(elsewhere.path("data")).unwrap();
+    elsewhere.write("data/a", "secret");
+    elsewhere.write("data/b", "secret");
+    let with = ["--provider", &rig.provider, "--customer", &customer];
+    let encrypted = elsewhere.run(["encrypt", "-r", "data", "-o", "enc"].into_iter().chain(with));
+    let warnings = encrypted.ok().stderr.matches("not read back").count();
+    assert_eq!(warnings, 1, "one pair for both");
+
+    rig.dir.write("b.twl", elsewhere.read("enc/b.twl"));
+    assert_eq!(rig.run(&["decrypt", "b.twl", "-o", "-"]).ok().stdout, b"secret");
+}
+
+#[test]
+fn an_exported_key_takes_the_place_of_another_where_its_token_is_not() {
+    let rig = Rig::new();
+    let exported = rig.export("key.pem");
+    let elsewhere = Dir::new(); // no module, no token, no PIN
+    let old = elsewhere.new_key("old");
+    let with = ["--provider", &rig.provider, "--customer", &old];
+    fs::create_dir(elsewhere.path("enc")).unwrap();
+    elsewhere.write("a", "secret");
+    for name in ["enc/a.twl", "b.twl"] {
+        elsewhere.run(["encrypt", "a", "-o", name].into_iter().chain(with)).ok();
+    }
+    for args in [["rewrap", "b.twl"].as_slice(), &["rewrap", "-r", "enc"]] {
+        let new = ["--from-key", &old, "--to-customer", &exported];
+        let ended = elsewhere.run(args.iter().copied().chain(with).chain(new)).ok();
+        assert_eq!(ended.stderr.matches("not read back").count(), 1, "{}", ended.stderr);
+    }
+    for name in ["enc/a.twl", "b.twl"] {
+        elsewhere.run(["decrypt", name, "-o", "-"].into_iter().chain(with)).with(4);
+        rig.dir.write("moved.twl", elsewhere.read(name));
+        assert_eq!(rig.run(&["decrypt", "moved.twl", "-o", "-"]).ok().stdout, b"secret");
+    }
 }
 
 #[test]

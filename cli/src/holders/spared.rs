@@ -101,6 +101,10 @@ impl KeyHolder for Spared {
         self.ask(context, self.inner.wrap_key(share, context))
     }
 
+    fn only_wraps(&self) -> bool {
+        self.inner.only_wraps()
+    }
+
     fn unwrap_key<'a>(
         &'a self,
         wrapped: &'a WrappedShare,

@@ -35,6 +35,8 @@ pub trait KeyHolder: Send + Sync {
     /// True for a holder that can only wrap, because its caller asked for that
     /// by naming one: an exported public key. What it wraps is not read back
     /// before it is used, and the library says so in a warning.
+    ///
+    /// A holder that passes calls on to another passes this on, too.
     fn only_wraps(&self) -> bool {
         false
     }
