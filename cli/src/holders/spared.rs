@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use sha2::{Digest as _, Sha384};
 use twinlock::{
     BoxFuture, HolderError, HolderErrorKind, KeyHolder, KeyUri, Share, WrapContext, WrappedShare,
 };
@@ -15,7 +16,7 @@ const TRIES: u32 = 3;
 const MAX_REFUSALS: usize = 10_000;
 
 /// A holder that is left alone for the rest of the run once it is down, and
-/// that is not asked again for a share that it denied.
+/// that is not asked again the very same that it denied.
 pub(super) struct Spared {
     inner: Arc<dyn KeyHolder>,
     seen: Mutex<Seen>,
@@ -25,8 +26,37 @@ pub(super) struct Spared {
 struct Seen {
     /// How often in a row it could not be reached, and what it said last.
     down: Option<(u32, HolderError)>,
-    /// By the share's label.
-    refused: HashMap<String, HolderError>,
+    refused: HashMap<Question, HolderError>,
+}
+
+/// All that the holder is asked with, as a hash. A share's label alone would not
+/// do: a planted file can copy it, and must not decide for the files that have
+/// it by right.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Question([u8; 48]);
+
+impl Question {
+    /// `wrapped` is the share that is to be unwrapped, if one is.
+    fn new(context: &WrapContext, wrapped: Option<&WrappedShare>) -> Self {
+        let mut hash = Sha384::new();
+        let mut add = |bytes: &[u8]| {
+            hash.update((bytes.len() as u64).to_be_bytes());
+            hash.update(bytes);
+        };
+        add(context.side().to_string().as_bytes());
+        add(context.label().as_bytes());
+        add(context.aad());
+        add(&(context.pairs().len() as u64).to_be_bytes());
+        for (key, value) in context.pairs() {
+            add(key.as_bytes());
+            add(value.as_bytes());
+        }
+        if let Some(wrapped) = wrapped {
+            add(format!("{:?}", (wrapped.algorithm(), wrapped.key_version())).as_bytes());
+            add(wrapped.bytes());
+        }
+        Self(hash.finalize().into())
+    }
 }
 
 impl Spared {
@@ -41,18 +71,18 @@ impl Spared {
 
     fn ask<'a, T>(
         &'a self,
-        context: &'a WrapContext,
+        question: Question,
         call: BoxFuture<'a, Result<T, HolderError>>,
     ) -> BoxFuture<'a, Result<T, HolderError>>
     where
         T: Send + 'a,
     {
         Box::pin(async move {
-            if let Some(error) = self.seen().known(context) {
+            if let Some(error) = self.seen().known(question) {
                 return Err(error);
             }
             let answer = call.await;
-            self.seen().note(context, answer.as_ref().err());
+            self.seen().note(question, answer.as_ref().err());
             answer
         })
     }
@@ -60,14 +90,14 @@ impl Spared {
 
 impl Seen {
     /// What it would say, as far as we know.
-    fn known(&self, context: &WrapContext) -> Option<HolderError> {
+    fn known(&self, question: Question) -> Option<HolderError> {
         match &self.down {
             Some((TRIES.., error)) => Some(error.clone()),
-            _ => self.refused.get(context.label()).cloned(),
+            _ => self.refused.get(&question).cloned(),
         }
     }
 
-    fn note(&mut self, context: &WrapContext, error: Option<&HolderError>) {
+    fn note(&mut self, question: Question, error: Option<&HolderError>) {
         let Some(error) = error else {
             self.down = None;
             return;
@@ -80,7 +110,7 @@ impl Seen {
             HolderErrorKind::Denied | HolderErrorKind::Disabled | HolderErrorKind::NotFound => {
                 self.down = None;
                 if self.refused.len() < MAX_REFUSALS {
-                    self.refused.insert(context.label().to_owned(), error.clone());
+                    self.refused.insert(question, error.clone());
                 }
             }
             _ => self.down = None,
@@ -98,7 +128,7 @@ impl KeyHolder for Spared {
         share: &'a Share,
         context: &'a WrapContext,
     ) -> BoxFuture<'a, Result<WrappedShare, HolderError>> {
-        self.ask(context, self.inner.wrap_key(share, context))
+        self.ask(Question::new(context, None), self.inner.wrap_key(share, context))
     }
 
     fn only_wraps(&self) -> bool {
@@ -110,16 +140,27 @@ impl KeyHolder for Spared {
         wrapped: &'a WrappedShare,
         context: &'a WrapContext,
     ) -> BoxFuture<'a, Result<Share, HolderError>> {
-        self.ask(context, self.inner.unwrap_key(wrapped, context))
+        let question = Question::new(context, Some(wrapped));
+        self.ask(question, self.inner.unwrap_key(wrapped, context))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use twinlock::{ShareAlgorithm, Side};
+
     use super::*;
 
     fn context(label: &str) -> WrapContext {
-        WrapContext::new(twinlock::Side::Provider, label.to_owned(), Vec::new(), Vec::new())
+        WrapContext::new(Side::Provider, label.to_owned(), Vec::new(), Vec::new())
+    }
+
+    fn question(label: &str) -> Question {
+        Question::new(&context(label), Some(&wrapped()))
+    }
+
+    fn wrapped() -> WrappedShare {
+        WrappedShare::new(ShareAlgorithm::HolderAead, b"share".to_vec())
     }
 
     fn error(kind: HolderErrorKind) -> HolderError {
@@ -128,18 +169,18 @@ mod tests {
 
     #[test]
     fn a_holder_that_is_down_three_times_in_a_row_is_left_alone() {
-        let (one, two) = (context("one"), context("two"));
+        let (one, two) = (question("one"), question("two"));
         let mut seen = Seen::default();
         for failures in [2, 3] {
             for _ in 0..failures {
-                assert!(seen.known(&one).is_none());
-                seen.note(&one, Some(&error(HolderErrorKind::TimedOut)));
+                assert!(seen.known(one).is_none());
+                seen.note(one, Some(&error(HolderErrorKind::TimedOut)));
             }
             if failures == 2 {
-                seen.note(&two, None);
+                seen.note(two, None);
             }
         }
-        assert_eq!(seen.known(&two).unwrap().kind(), HolderErrorKind::TimedOut);
+        assert_eq!(seen.known(two).unwrap().kind(), HolderErrorKind::TimedOut);
     }
 
     #[test]
@@ -150,10 +191,10 @@ mod tests {
                 .into_iter()
                 .enumerate()
         {
-            let (one, two) = (context(&format!("{n} one")), context(&format!("{n} two")));
-            seen.note(&one, Some(&error(kind)));
-            assert_eq!(seen.known(&one).unwrap().kind(), kind);
-            assert!(seen.known(&two).is_none());
+            let (one, two) = (question(&format!("{n} one")), question(&format!("{n} two")));
+            seen.note(one, Some(&error(kind)));
+            assert_eq!(seen.known(one).unwrap().kind(), kind);
+            assert!(seen.known(two).is_none());
         }
     }
 
@@ -161,8 +202,35 @@ mod tests {
     fn a_foreign_ciphertext_says_nothing_about_the_next() {
         let mut seen = Seen::default();
         for _ in 0..10 {
-            seen.note(&context("one"), Some(&error(HolderErrorKind::InvalidCiphertext)));
-            assert!(seen.known(&context("one")).is_none());
+            seen.note(question("one"), Some(&error(HolderErrorKind::InvalidCiphertext)));
+            assert!(seen.known(question("one")).is_none());
         }
+    }
+
+    #[test]
+    fn a_label_that_a_planted_file_has_copied_decides_nothing() {
+        let pairs = |value: &str| vec![("k".to_owned(), value.to_owned())];
+        let of = |aad: &[u8], pairs| {
+            WrapContext::new(Side::Provider, "one".to_owned(), aad.to_vec(), pairs)
+        };
+        let (bytes, key) = (|b: &[u8]| b.to_vec(), ShareAlgorithm::HolderAead);
+        let planted = [
+            (context("one"), WrappedShare::new(key, bytes(b"planted"))),
+            (context("one"), WrappedShare::new(key, Vec::new())),
+            (context("one"), WrappedShare::new(ShareAlgorithm::AesKw, bytes(b"share"))),
+            (context("one"), wrapped().with_key_version("2")),
+            (of(b"aad", Vec::new()), wrapped()),
+            (of(b"", pairs("v")), wrapped()),
+            (of(b"", pairs("w")), wrapped()),
+        ];
+        let mut seen = Seen::default();
+        for (context, wrapped) in planted {
+            let question = Question::new(&context, Some(&wrapped));
+            assert!(seen.known(question).is_none());
+            seen.note(question, Some(&error(HolderErrorKind::Denied)));
+            assert!(seen.known(question).is_some());
+        }
+        assert!(seen.known(question("one")).is_none());
+        assert!(seen.known(Question::new(&context("one"), None)).is_none());
     }
 }
