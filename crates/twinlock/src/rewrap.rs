@@ -10,12 +10,14 @@ use twinlock_format::{
     Header, HeaderTooLarge, InvalidHeader, Keyslot, Padding, PairKeyslot, ShareSlot,
     UnverifiedHeader, escape_untrusted, schedule,
 };
-use twinlock_keys::{CustomerKey, KeyUri, KeyUriError, ProviderKey, Scheme, Side};
+use twinlock_keys::{
+    CustomerKey, HolderErrorKind, KeyHolder, KeyUri, KeyUriError, ProviderKey, Scheme, Side,
+};
 
 use crate::decrypt::{Decryptor, OpenError, OpenHeader};
 use crate::encrypt::{PrepareError, check_uris};
 use crate::limits::PairLimits;
-use crate::shares::{NewPair, open_keyslot};
+use crate::shares::{KeyslotFailure, NewPair, ShareFailure, open_keyslot};
 
 mod shared;
 
@@ -65,7 +67,9 @@ impl RewrapPlan {
         self
     }
 
-    /// Adds a keyslot, unless there is one of these two keys that opens.
+    /// Adds a keyslot, unless there is one of these two keys that opens. Where
+    /// one names them and a holder cannot be asked, the rewrap fails; of a holder
+    /// that only wraps ([`KeyHolder::only_wraps`]) the name has to do.
     pub fn add_keyslot(mut self, provider: ProviderKey, customer: CustomerKey) -> Self {
         self.add.push((provider, customer));
         self
@@ -299,14 +303,52 @@ impl Decryptor {
 async fn opens_with(
     open: &OpenHeader,
     keyslot: &PairKeyslot,
-    provider: &dyn twinlock_keys::KeyHolder,
-    customer: &dyn twinlock_keys::KeyHolder,
+    provider: &dyn KeyHolder,
+    customer: &dyn KeyHolder,
 ) -> bool {
     let header = open.header.header();
     let dek =
         open_keyslot(keyslot, provider, customer, &header.envelope_id(), header.context()).await;
     // Both are ours and never leave: there is nothing to time.
     dek.is_ok_and(|dek| dek.expose() == open.dek.expose())
+}
+
+/// True if this keyslot, which names both keys, is of these keys, as far as their
+/// holders can tell: of one that only wraps, its name has to do.
+async fn is_of(
+    open: &OpenHeader,
+    keyslot: &PairKeyslot,
+    provider: &dyn KeyHolder,
+    customer: &dyn KeyHolder,
+) -> Result<bool, PrepareError> {
+    let header = open.header.header();
+    let opened =
+        open_keyslot(keyslot, provider, customer, &header.envelope_id(), header.context()).await;
+    let failures = match opened {
+        Ok(dek) => return Ok(dek.expose() == open.dek.expose()),
+        Err(KeyslotFailure::WrappedDek) => return Ok(false),
+        Err(KeyslotFailure::Shares { provider: p, customer: c }) => {
+            [(Side::Provider, provider, p), (Side::Customer, customer, c)]
+        }
+    };
+    let mut unknown = None;
+    for (side, holder, failure) in failures {
+        match failure {
+            None => {}
+            Some(_) if holder.only_wraps() => {}
+            Some(ShareFailure::WrongShare) => return Ok(false),
+            Some(ShareFailure::Holder(error))
+                if error.kind() == HolderErrorKind::InvalidCiphertext =>
+            {
+                return Ok(false);
+            }
+            Some(ShareFailure::Holder(source)) => {
+                let uri = holder.uri().clone();
+                unknown.get_or_insert(PrepareError::Holder { side, uri, source });
+            }
+        }
+    }
+    unknown.map_or(Ok(true), Err)
 }
 
 /// What a plan comes down to for one header.
@@ -341,7 +383,7 @@ impl<'a> Work<'a> {
             .map(|keyslot| Ok((keyslot, action(keyslot)?)))
             .collect::<Result<Vec<_>, RewrapError>>()?;
         let mut work = Self { keyslots, add: Vec::new(), shared: plan.shared.as_deref() };
-        work.find_additions(decryptor, open, plan).await;
+        work.find_additions(decryptor, open, plan).await?;
         work.check_count()?;
         work.check_uris()?;
         work.check_what_remains(decryptor, open, plan).await?;
@@ -353,20 +395,40 @@ impl<'a> Work<'a> {
         decryptor: &Decryptor,
         open: &OpenHeader,
         plan: &'a RewrapPlan,
-    ) {
+    ) -> Result<(), RewrapError> {
         for (provider, customer) in &plan.add {
-            let (ours, theirs) = (provider.holder(), customer.holder());
-            let mut is_there = false;
-            for keyslot in self.kept().filter(|keyslot| keyslot.is_supported()) {
-                let pair = keyslot.pair();
-                is_there |= decryptor.names(pair.provider().uri(), ours.uri())
-                    && decryptor.names(pair.customer().uri(), theirs.uri())
-                    && opens_with(open, keyslot, ours, theirs).await;
-            }
-            if !is_there {
+            if !self.has(decryptor, open, provider, customer).await? {
                 self.add.push((provider, customer));
             }
         }
+        Ok(())
+    }
+
+    /// True if a keyslot that stays is one of these keys. Who could not be asked
+    /// has not said no: a keyslot more with each try would fill the header.
+    async fn has(
+        &self,
+        decryptor: &Decryptor,
+        open: &OpenHeader,
+        provider: &ProviderKey,
+        customer: &CustomerKey,
+    ) -> Result<bool, RewrapError> {
+        let (ours, theirs) = (provider.holder(), customer.holder());
+        let mut unknown = None;
+        for keyslot in self.kept().filter(|keyslot| keyslot.is_supported()) {
+            let pair = keyslot.pair();
+            let is_named = decryptor.names(pair.provider().uri(), ours.uri())
+                && decryptor.names(pair.customer().uri(), theirs.uri());
+            if !is_named {
+                continue;
+            }
+            match is_of(open, keyslot, ours, theirs).await {
+                Ok(true) => return Ok(true),
+                Ok(false) => {}
+                Err(error) => _ = unknown.get_or_insert(error),
+            }
+        }
+        unknown.map_or(Ok(false), |error| Err(error.into()))
     }
 
     /// Before any holder wraps in vain.

@@ -1,6 +1,6 @@
 use futures_util::FutureExt as _;
 use twinlock_format::{EncryptionContext, EnvelopeId};
-use twinlock_keys::Secret;
+use twinlock_keys::{BoxFuture, HolderError, Secret, Share, WrapContext, WrappedShare};
 
 use super::*;
 use crate::testing::MemoryHolder;
@@ -166,6 +166,76 @@ fn a_keyslot_is_added_once() {
     assert_eq!(header(&after).header().keyslots()[0], header(&envelope).header().keyslots()[0]);
     assert!(opens(&decryptor(&[(&rp, &rc)]), &after));
     assert!(now(decryptor(&[(&p, &c)]).rewrap(header(&after), &plan)).unwrap().is_none());
+}
+
+#[test]
+fn a_holder_that_cannot_be_asked_gets_no_second_keyslot() {
+    let ((_, p), (_, c)) = (provider("p"), customer("c"));
+    let ((p_holder, rp), (c_holder, rc)) = (provider("recovery"), customer("recovery"));
+    let envelope = encrypted(&[(&p, &c), (&rp, &rc)]);
+    let (ours, plan) = (decryptor(&[(&p, &c)]), RewrapPlan::new().add_keyslot(rp, rc));
+    let again = || now(ours.rewrap(header(&envelope), &plan));
+    for (holder, asked) in [(&p_holder, Side::Provider), (&c_holder, Side::Customer)] {
+        for kind in [HolderErrorKind::TimedOut, HolderErrorKind::Denied] {
+            holder.fail_with(Some(kind));
+            let error = refused(&ours, &envelope, &plan);
+            let RewrapError::Prepare(error) = error else { panic!("{error}") };
+            let PrepareError::Holder { side, source, .. } = *error else { panic!("{error}") };
+            assert_eq!((side, source.kind()), (asked, kind));
+        }
+        holder.fail_with(None);
+        assert!(again().unwrap().is_none());
+    }
+    // One that says that the share is not its own has been asked.
+    c_holder.fail_with(Some(HolderErrorKind::TimedOut));
+    let (_, other) = provider("recovery");
+    let (new, _) = customer("recovery");
+    let plan = RewrapPlan::new().add_keyslot(other, CustomerKey::new(new).unwrap());
+    assert_eq!(now(ours.rewrap(header(&envelope), &plan)).unwrap().unwrap().changes().len(), 1);
+}
+
+#[test]
+fn a_keyslot_of_a_key_that_only_wraps_is_added_once() {
+    let ((_, p), (_, c)) = (provider("p"), customer("c"));
+    let ((p_holder, rp), (token, rc)) = (provider("recovery"), customer("recovery"));
+    let envelope = encrypted(&[(&p, &c)]);
+    let exported = CustomerKey::new(Exported(token)).unwrap();
+    let (ours, plan) =
+        (decryptor(&[(&p, &c)]), RewrapPlan::new().add_keyslot(rp.clone(), exported));
+    let after = rewrapped(&ours, &envelope, &plan);
+    assert!(opens(&decryptor(&[(&rp, &rc)]), &after));
+    assert!(now(ours.rewrap(header(&after), &plan)).unwrap().is_none());
+    p_holder.fail_with(Some(HolderErrorKind::TimedOut));
+    assert!(matches!(refused(&ours, &after, &plan), RewrapError::Prepare(_)));
+}
+
+/// The public part of a key in a token.
+struct Exported(MemoryHolder);
+
+impl KeyHolder for Exported {
+    fn uri(&self) -> &KeyUri {
+        self.0.uri()
+    }
+
+    fn wrap_key<'a>(
+        &'a self,
+        share: &'a Share,
+        context: &'a WrapContext,
+    ) -> BoxFuture<'a, Result<WrappedShare, HolderError>> {
+        self.0.wrap_key(share, context)
+    }
+
+    fn only_wraps(&self) -> bool {
+        true
+    }
+
+    fn unwrap_key<'a>(
+        &'a self,
+        _: &'a WrappedShare,
+        _: &'a WrapContext,
+    ) -> BoxFuture<'a, Result<Share, HolderError>> {
+        Box::pin(async { Err(HolderError::new(HolderErrorKind::Misconfigured, "only public")) })
+    }
 }
 
 #[test]
