@@ -1,6 +1,6 @@
 //! Files: written beside their place, and put there only when they are whole.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, Metadata};
 use std::io::{self, Seek as _, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -86,7 +86,8 @@ impl OutputFile {
     ///
     /// # Errors
     /// When that fails, or a file has appeared there meanwhile and must not be
-    /// overwritten. Nothing is left behind then.
+    /// overwritten. Nothing is left behind then, unless only the folder could not
+    /// be synced: the file is at its place, and a power cut may take it away.
     pub fn commit(mut self) -> io::Result<()> {
         self.sync()?;
         let folder = self.place()?;
@@ -103,15 +104,22 @@ impl OutputFile {
         let mut folders = BTreeSet::new();
         let placed = synced.into_iter().zip(files).map(|(synced, file)| {
             synced?;
-            folders.insert(file.place()?);
-            Ok(())
+            let folder = file.place()?;
+            folders.insert(folder.clone());
+            Ok(folder)
         });
-        let placed = placed.collect();
-        for folder in folders {
-            // The files are there by now, whatever comes of it.
-            let _ = sync_folder(&folder);
-        }
+        let placed: Vec<io::Result<PathBuf>> = placed.collect();
+        let failed: BTreeMap<PathBuf, io::Error> = folders
+            .into_iter()
+            .filter_map(|folder| sync_folder(&folder).err().map(|error| (folder, error)))
+            .collect();
         placed
+            .into_iter()
+            .map(|folder| match failed.get(&folder?) {
+                Some(error) => Err(io::Error::new(error.kind(), error.to_string())),
+                None => Ok(()),
+            })
+            .collect()
     }
 
     /// Has its bytes, mode and time on the disk.
@@ -274,11 +282,18 @@ fn already_exists(path: &Path) -> io::Error {
 }
 
 fn sync_folder(folder: &Path) -> io::Result<()> {
-    // Not every file system lets a folder be synced; the rename stands anyway.
-    if let Ok(folder) = File::open(folder) {
-        let _ = folder.sync_all();
+    match File::open(folder).and_then(|folder| folder.sync_all()) {
+        Err(error) if !cannot_be_synced(&error) => Err(error),
+        _ => Ok(()),
     }
-    Ok(())
+}
+
+/// True where the rename has to do: not every file system lets a folder be
+/// synced, and who may write to a folder need not be able to open it. A disk
+/// that fails is something else.
+fn cannot_be_synced(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
+    matches!(error.kind(), InvalidInput | PermissionDenied | Unsupported)
 }
 
 static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
@@ -421,6 +436,25 @@ mod tests {
         output.commit().unwrap();
         let made = path.metadata().unwrap().permissions().mode() & 0o7777;
         assert_eq!(made, allowed & 0o777, "{made:o}");
+    }
+
+    #[test]
+    fn a_folder_that_fails_to_be_synced_is_reported_and_one_that_cannot_be_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        sync_folder(folder.path()).unwrap();
+        sync_folder(Path::new("/proc")).unwrap();
+        let error = sync_folder(&folder.path().join("absent")).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        use rustix::io::Errno;
+        for (errno, is_ignored) in [
+            (Errno::INVAL, true),
+            (Errno::NOTSUP, true),
+            (Errno::IO, false),
+            (Errno::NOSPC, false),
+            (Errno::STALE, false),
+        ] {
+            assert_eq!(cannot_be_synced(&errno.into()), is_ignored, "{errno}");
+        }
     }
 
     #[test]
