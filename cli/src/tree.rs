@@ -14,7 +14,7 @@ use crate::exit::Failure;
 /// order of their bytes. `root` itself is not an entry.
 ///
 /// What this program leaves beside files (temporary files, journals of rewrap)
-/// is passed over.
+/// is no file here, and named as what it is.
 pub(crate) fn walk(root: &Path) -> Result<Walk, Failure> {
     let failed = |error: io::Error| Failure::file(root, &error);
     if !fs::metadata(root).map_err(failed)?.is_dir() {
@@ -39,7 +39,7 @@ pub(crate) enum EntryKind {
     File,
     /// What is in it comes next.
     Folder,
-    /// Neither; the word for it.
+    /// Neither, or left behind by this program; the word for it.
     Other(&'static str),
     /// It cannot be looked at, or is a folder that cannot be read.
     Failed(Failure),
@@ -70,24 +70,33 @@ impl Iterator for Walk {
 /// What is in one folder, the first last.
 fn entries(folder: &Path, relative: &Path) -> io::Result<Vec<Entry>> {
     let mut found = fs::read_dir(folder)?.collect::<io::Result<Vec<DirEntry>>>()?;
-    found.retain(|entry| !is_left_behind(&entry.file_name()));
     found.sort_by_key(|entry| std::cmp::Reverse(entry.file_name()));
     Ok(found.iter().map(|entry| Entry::of(entry, relative)).collect())
 }
 
-/// True for what a run that was killed leaves: it belongs to another file, or
-/// to none.
-fn is_left_behind(name: &OsStr) -> bool {
+/// The word for what a run that was killed leaves: it belongs to another file,
+/// or to none.
+fn left_behind(name: &OsStr) -> Option<&'static str> {
     let name = name.as_encoded_bytes();
-    let is_temporary = name.starts_with(b".twinlock-") && name.ends_with(b".tmp");
-    is_temporary || name.starts_with(b".") && name.ends_with(b".twinlock-journal")
+    let between =
+        |start: &str, end: &str| name.strip_prefix(start.as_bytes())?.strip_suffix(end.as_bytes());
+    let is_random = |name: &[u8]| name.len() == 16 && name.iter().all(u8::is_ascii_alphanumeric);
+    if between(".twinlock-", ".tmp").is_some_and(is_random) {
+        Some("temporary file")
+    } else if between(".", ".twinlock-journal").is_some_and(|name| !name.is_empty()) {
+        Some("journal")
+    } else {
+        None
+    }
 }
 
 impl Entry {
     fn of(found: &DirEntry, folder: &Path) -> Self {
         let path = found.path();
         let kind = match found.file_type() {
-            Ok(kind) if kind.is_file() => EntryKind::File,
+            Ok(kind) if kind.is_file() => {
+                left_behind(&found.file_name()).map_or(EntryKind::File, EntryKind::Other)
+            }
             Ok(kind) if kind.is_dir() => EntryKind::Folder,
             Ok(kind) => EntryKind::Other(word_for(kind)),
             Err(error) => EntryKind::Failed(Failure::file(&path, &error)),
@@ -113,6 +122,8 @@ mod tests {
     use std::os::unix::ffi::OsStrExt as _;
     use std::os::unix::fs::symlink;
     use std::os::unix::net::UnixListener;
+
+    use twinlock::file::OutputFile;
 
     use super::*;
 
@@ -154,13 +165,39 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_run_left_is_passed_over() {
+    fn what_a_killed_run_left_is_named_and_what_looks_like_it_is_a_file() {
         let root = tempfile::tempdir().unwrap();
-        for file in [".twinlock-0123.tmp", ".a.twl.twinlock-journal", ".hidden", "a.tmp"] {
-            fs::write(root.path().join(file), b"").unwrap();
+        let left = [
+            (".a.twl.twinlock-journal", "journal"),
+            (".twinlock-0123456789abcDEF.tmp", "temporary file"),
+        ];
+        let others = [
+            "..twinlock-journal",
+            ".hidden",
+            ".twinlock-.tmp",
+            ".twinlock-0123.tmp",
+            ".twinlock-0123456789abcde-.tmp",
+            ".twinlock-0123456789abcdef0.tmp",
+            ".twinlock-journal",
+            "a.tmp",
+            "a.twinlock-journal",
+        ];
+        let expected = left.into_iter().chain(others.map(|name| (name, "file")));
+        let mut expected: Vec<_> =
+            expected.map(|(name, kind)| (name.to_owned(), kind.to_owned())).collect();
+        expected.sort();
+        for (name, _) in &expected {
+            fs::write(root.path().join(name), b"").unwrap();
         }
-        let names: Vec<String> = found(root.path()).into_iter().map(|(name, _)| name).collect();
-        assert_eq!(names, [".hidden", "a.tmp"]);
+        assert_eq!(found(root.path()), expected);
+    }
+
+    #[test]
+    fn the_names_of_temporary_files_are_those_that_the_library_makes() {
+        let root = tempfile::tempdir().unwrap();
+        let _output = OutputFile::create(&root.path().join("a"), false).unwrap();
+        let kinds: Vec<String> = found(root.path()).into_iter().map(|(_, kind)| kind).collect();
+        assert_eq!(kinds, ["temporary file"]);
     }
 
     #[test]

@@ -217,7 +217,11 @@ fn rewraps_that_were_cut_short_are_finished() {
     dir.write("enc/.a.twl.twinlock-journal", &whole[..2048]);
     let keys = ["--any-context", "--customer", &mixed.new, "--json"];
     let lines = documents(&rewrap(dir, &keys).ok());
-    assert_eq!((&lines[0]["status"], &lines[0]["repaired"]), (&"changed".into(), &true.into()));
+    assert_eq!(
+        (&lines[0]["status"], &lines[0]["what"]),
+        (&"passed-over".into(), &"journal".into())
+    );
+    assert_eq!((&lines[1]["status"], &lines[1]["repaired"]), (&"changed".into(), &true.into()));
     assert_eq!(dir.read("enc/a.twl"), whole);
     assert!(!dir.path("enc/.a.twl.twinlock-journal").exists());
 }
