@@ -138,6 +138,8 @@ fn what_names_the_key_is_changed_and_the_rest_is_left_alone() {
         ("enc/payload", "passed-over"),
     ];
     assert_eq!(statuses(lines), expected);
+    let alone: Vec<_> = lines.iter().filter(|line| line["what"] == "header alone").collect();
+    assert_eq!((alone.len(), &alone[0]["input"]), (1, &"enc/header".into()));
     let a = &lines[0];
     assert_eq!((&a["generation"], &a["context"]["object"]), (&1.into(), &"a".into()), "{a}");
     assert_eq!(a["changes"][0]["after"]["customer"], mixed.new.as_str());
@@ -203,6 +205,18 @@ fn the_last_keyslot_of_each_file_stays() {
     let ended = rewrap(&mixed.dir, &remove).with(6);
     assert_eq!(ended.stderr.matches("the last keyslot").count(), 3, "{}", ended.stderr);
     assert_eq!(files(&mixed.dir.path("enc")), before);
+}
+
+#[test]
+fn an_envelope_cut_behind_its_header_is_said_to_be_a_header_alone() {
+    let mixed = Mixed::new();
+    let whole = mixed.dir.read("enc/a.twl");
+    mixed.dir.write("enc/a.twl", &whole[..2048]);
+    let lines = documents(&mixed.rotate(&["--json"]).ok());
+    assert_eq!(
+        (&lines[0]["input"], &lines[0]["what"]),
+        (&"enc/a.twl".into(), &"header alone".into())
+    );
 }
 
 #[test]

@@ -67,7 +67,7 @@ struct Files {
 struct Line<'a> {
     input: String,
     status: &'a str,
-    /// What was passed over, in a word.
+    /// What was passed over, in a word, or that it is a header alone.
     what: Option<&'a str>,
     #[serde(flatten)]
     facts: Option<Facts>,
@@ -86,7 +86,10 @@ struct Summary<'a> {
 
 /// What became of a file.
 enum Done {
-    Opened(Box<FileRewrap>),
+    Opened {
+        done: Box<FileRewrap>,
+        is_apart: bool,
+    },
     /// Its header names none of the keys that are to change; no holder was asked.
     NotSelected,
     /// No envelope, in a word.
@@ -149,17 +152,20 @@ impl<'a> Run<'a> {
         }
         let done = rewrap(&decryptor, path, &self.plan, is_apart, self.dry_run);
         let done = self.runtime.block_on(done).map_err(|error| about(error.into()))?;
-        Ok(Done::Opened(Box::new(done)))
+        Ok(Done::Opened { done: Box::new(done), is_apart })
     }
 
     fn note(&mut self, path: &Path, done: Result<Done, Failure>) {
         let line = Line::of(path);
         match done {
-            Ok(Done::Opened(done)) => {
+            Ok(Done::Opened { done, is_apart }) => {
                 let status = self.files.opened(&done, self.dry_run);
-                tracing::info!("{}: {status}", path.display());
+                // Kept apart, or all that is left of an envelope: who looks can tell.
+                let what = is_apart.then_some("header alone");
+                let behind = if is_apart { " (header alone)" } else { "" };
+                tracing::info!("{}: {status}{behind}", path.display());
                 let facts = Some(Facts::new(self.dry_run, &done));
-                self.report(Line { status, facts, ..line });
+                self.report(Line { status, what, facts, ..line });
             }
             Ok(Done::NotSelected) => {
                 self.files.unchanged += 1;
