@@ -122,7 +122,7 @@ pub(crate) struct Gcp {
 }
 
 /// How to reach Vault or OpenBao, where `VAULT_*` and `BAO_*` are not enough.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(not(feature = "vault"), allow(dead_code, reason = "for the Vault holder"))]
 pub(crate) struct Vault {
@@ -140,7 +140,7 @@ pub(crate) struct Vault {
 }
 
 /// How to log in to Vault.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum VaultAuth {
     AppRole,

@@ -42,6 +42,8 @@ pub(crate) struct Access {
     pub(crate) gcp: Gcp,
     #[cfg_attr(not(feature = "vault"), allow(dead_code, reason = "for the Vault holder"))]
     pub(crate) vault: Vault,
+    /// The keys that `vault` was written for, if it says anything.
+    vault_keys: Vec<KeySpec>,
     #[cfg_attr(not(feature = "pkcs11"), allow(dead_code, reason = "for tokens"))]
     pub(crate) allow_extractable: bool,
     /// For each call to a holder; every holder has one of its own without it.
@@ -56,6 +58,31 @@ pub(crate) struct Access {
         allow(dead_code, reason = "for the holders that can take their time")
     )]
     pub(crate) deadline: Option<Duration>,
+}
+
+impl Access {
+    /// Refuses keys in two Vaults, those of the profile's settings included:
+    /// there is one address, and one token or login. Either would get what is
+    /// the other's, and a keyslot that looks like two Vaults would be in one.
+    pub(crate) fn refuse_two_vaults<'a>(
+        &'a self,
+        keys: impl IntoIterator<Item = &'a KeySpec>,
+    ) -> Result<(), Failure> {
+        let keys = self.vault_keys.iter().chain(keys);
+        let mut authorities = keys.filter_map(KeySpec::vault_authority);
+        let Some(one) = authorities.next() else { return Ok(()) };
+        match authorities.find(|other| *other != one) {
+            None => Ok(()),
+            Some(other) => Err(Failure::misconfigured(format!(
+                "there are keys in two Vaults, {one} and {other}, and the address and token or \
+                 login of only one"
+            ))
+            .hint(
+                "use a profile for each, with keys in one Vault only; to move files from one to \
+                 the other, rewrap them to a key elsewhere first",
+            )),
+        }
+    }
 }
 
 /// A key as a profile or flag names it: with what is local to this machine.
@@ -107,6 +134,13 @@ impl KeySpec {
     /// True if both name the same key, as far as names tell.
     fn is(&self, other: &Self) -> bool {
         self.key_uri().same_key(&other.key_uri())
+    }
+
+    /// The server of a key in Vault; 443 is its port if it has none.
+    fn vault_authority(&self) -> Option<String> {
+        let Self::Vault(uri) = self else { return None };
+        let authority = uri.key_name().split('/').next()?;
+        Some(authority.strip_suffix(":443").unwrap_or(authority).to_owned())
     }
 
     /// The key's name as headers have it, unless it is an alias.
@@ -164,11 +198,13 @@ impl Settings {
     ) -> Result<Self, Failure> {
         let profile = ChosenProfile::find(common, environment)?;
         let named = NamedKeys::collect(keys, environment, &profile)?;
-        Ok(Self {
+        let settings = Self {
             pairs: named.pairs(&profile)?,
             moved: profile.moved()?,
             access: profile.access(),
-        })
+        };
+        settings.access.refuse_two_vaults(settings.pairs.iter().map(|pair| &pair.provider))?;
+        Ok(settings)
     }
 
     /// The keys that all keyslots need: whoever loses one of them has lost
@@ -206,6 +242,17 @@ impl Settings {
 /// profile.
 pub(crate) fn access(common: &CommonArgs, environment: Environment<'_>) -> Result<Access, Failure> {
     Ok(ChosenProfile::find(common, environment)?.access())
+}
+
+/// The same for one key.
+pub(crate) fn access_to(
+    key: &KeySpec,
+    common: &CommonArgs,
+    environment: Environment<'_>,
+) -> Result<Access, Failure> {
+    let access = access(common, environment)?;
+    access.refuse_two_vaults([key])?;
+    Ok(access)
 }
 
 /// A variable that is set, empty counting as not.
@@ -317,12 +364,26 @@ impl ChosenProfile {
             .collect()
     }
 
+    /// The keys that the settings for Vault were written for.
+    fn vault_keys(&self) -> Vec<KeySpec> {
+        if self.profile.vault == Vault::default() {
+            return Vec::new();
+        }
+        let further = self.profile.keyslots.iter().map(|keyslot| &keyslot.provider);
+        let uris = self.profile.provider.iter().chain(further);
+        // What is no URI is an error where it is used, and not here.
+        uris.filter_map(|uri| KeySpec::parse(uri).ok())
+            .filter(|key| matches!(key, KeySpec::Vault(_)))
+            .collect()
+    }
+
     fn access(&self) -> Access {
         Access {
             aws: self.profile.aws.clone(),
             azure: self.profile.azure.clone(),
             gcp: self.profile.gcp.clone(),
             vault: self.profile.vault.clone(),
+            vault_keys: self.vault_keys(),
             allow_extractable: self.profile.allow_extractable,
             deadline: self.profile.deadline_seconds.map(|s| Duration::from_secs(s.get())),
         }

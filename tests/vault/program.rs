@@ -153,3 +153,37 @@ fn the_environment_may_say_that_this_machine_speaks_plain_http() {
     rig.dir.set("BAO_ADDR", format!("http://{}", openbao().tls_address));
     rig.dir.run(["keys", "check", &uri]).with(2);
 }
+
+#[test]
+fn a_key_in_another_vault_is_asked_of_no_server() {
+    let rig = Rig::new();
+    rig.write_profile(&unique("archive"), "");
+    let other = "vault://other.example:8200/transit/keys/k";
+    let (own, customer) = (rig.uri("k"), rig.customer());
+    let keyslot = format!("{other},{customer}");
+    let runs: [&[&str]; 6] = [
+        &["keys", "check", other],
+        &["keys", "create", other],
+        &["encrypt", "a", "--provider", other],
+        &["rewrap", "a.twl", "--to-provider", other],
+        &["rewrap", "a.twl", "--add-keyslot", &keyslot],
+        &[
+            "--profile=new",
+            "init",
+            "--provider",
+            &own,
+            "--customer",
+            &customer,
+            "--recovery-provider",
+            other,
+            "--recovery-customer",
+            "file:///nowhere",
+        ],
+    ];
+    for args in runs {
+        let ended = rig.dir.run(args.iter().copied()).with(2);
+        for words in [&rig.authority, "other.example:8200", "two Vaults"] {
+            assert!(ended.stderr.contains(words), "{args:?}: {}", ended.stderr);
+        }
+    }
+}

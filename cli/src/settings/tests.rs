@@ -222,3 +222,60 @@ fn a_name_as_aws_shows_it_lacks_a_scheme() {
         assert_eq!(hint, "write aws-kms:// before an ARN or alias of AWS KMS");
     }
 }
+
+/// With the profile `one` and these lines in it.
+fn setup_with(profile: &str) -> Setup {
+    let setup = setup();
+    let config = setup.common.config.as_ref().unwrap();
+    std::fs::write(config, format!("[profiles.one]\n{profile}")).unwrap();
+    setup
+}
+
+fn vault(authority: &str) -> String {
+    format!("vault://{authority}/transit/keys/k")
+}
+
+#[track_caller]
+fn assert_two_vaults<T: fmt::Debug>(result: Result<T, Failure>) {
+    let failure = result.unwrap_err();
+    assert_eq!(failure.kind, Kind::Misconfigured, "{failure:?}");
+    assert!(failure.message.contains("a.example:8200"), "{failure:?}");
+    assert!(failure.message.contains("b.example"), "{failure:?}");
+    assert!(failure.hint.is_some(), "{failure:?}");
+}
+
+#[test]
+fn keys_in_two_vaults_are_refused() {
+    let mut setup = setup();
+    let keyslots = |one: &str, other: &str| {
+        let pair = |authority| format!("{},file:///c", vault(authority));
+        vec![pair(one), pair(other)]
+    };
+    setup.keys.keyslots = keyslots("a.example:8200", "b.example");
+    setup.common.profile = Some("two".to_owned());
+    setup.keys.provider = Some("file:///p".to_owned());
+    setup.keys.customer = Some("file:///c".to_owned());
+    assert_two_vaults(setup.resolve());
+    for same in [("a.example", "A.example:443"), ("a.example:8200", "a.example:8200")] {
+        setup.keys.keyslots = keyslots(same.0, same.1);
+        assert!(setup.resolve().is_ok(), "{same:?}");
+    }
+}
+
+#[test]
+fn a_profiles_settings_for_vault_are_for_its_own() {
+    let keys = format!("provider = \"{}\"\ncustomer = \"file:///c\"\n", vault("a.example:8200"));
+    let address = "[profiles.one.vault]\naddress = \"https://a.example\"\n";
+    let mut setup = setup_with(&format!("{keys}{address}"));
+    assert!(setup.resolve().is_ok());
+    let other = KeySpec::parse(&vault("b.example")).unwrap();
+    let own = KeySpec::parse(&vault("a.example:8200")).unwrap();
+    assert_two_vaults(access_to(&other, &setup.common, &|_| None));
+    assert!(access_to(&own, &setup.common, &|_| None).is_ok());
+    setup.keys.provider = Some(vault("b.example"));
+    assert_two_vaults(setup.resolve());
+
+    // Without such settings there is nothing that is for one of them.
+    let setup = setup_with(&keys);
+    assert!(access_to(&other, &setup.common, &|_| None).is_ok());
+}

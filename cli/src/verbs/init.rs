@@ -191,7 +191,9 @@ impl Recovery {
 
     /// Its two keys, beside a first keyslot with this provider key.
     fn beside(self, provider: &KeySpec) -> Result<(KeySpec, KeySpec), Failure> {
-        let provider = self.provider.unwrap_or_else(|| provider.clone());
+        let first = provider;
+        let provider = self.provider.unwrap_or_else(|| first.clone());
+        Access::default().refuse_two_vaults([first, &provider])?;
         refuse_one_key(&provider, &self.customer)?;
         Ok((provider, self.customer))
     }

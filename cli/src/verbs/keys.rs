@@ -60,7 +60,7 @@ pub(crate) fn run(app: &App<'_>, args: &KeysArgs) -> Result<Outcome, Failure> {
 
 fn create(app: &App<'_>, uri: &str, kek_type: KekType) -> Result<Outcome, Failure> {
     let spec = KeySpec::parse(uri)?;
-    let access = settings::access(app.common, app.environment)?;
+    let access = settings::access_to(&spec, app.common, app.environment)?;
     let created = create_key_of(&spec, kek_type, &access)?;
     let report = Created {
         uri: created.to_string(),
@@ -206,7 +206,11 @@ fn describe(tokens: &[Token]) -> String {
 
 fn check(app: &App<'_>, uri: Option<&str>) -> Result<Outcome, Failure> {
     let (specs, access) = match uri {
-        Some(uri) => (vec![KeySpec::parse(uri)?], settings::access(app.common, app.environment)?),
+        Some(uri) => {
+            let spec = KeySpec::parse(uri)?;
+            let access = settings::access_to(&spec, app.common, app.environment)?;
+            (vec![spec], access)
+        }
         None => {
             let settings = Settings::resolve(app.common, &KeyArgs::default(), app.environment)?;
             let specs = settings.keys().into_iter().map(|(_, spec)| spec.clone()).collect();

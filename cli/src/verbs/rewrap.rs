@@ -71,7 +71,7 @@ pub(crate) fn run(app: &App<'_>, args: &RewrapArgs) -> Result<Outcome, Failure> 
         .filter(|file| !is_dash(file))
         .ok_or_else(|| Failure::usage("rewrap changes a file in place, and stdin is a stream"))?;
     let settings = Settings::resolve(app.common, &args.keys, app.environment)?;
-    let new_keys = new_keys(args)?;
+    let new_keys = new_keys(args, &settings)?;
     let plan = plan(args)?;
     let decryptor = expecting(&args.expected)?;
 
@@ -145,11 +145,12 @@ fn named(spec: &KeySpec) -> Result<KeyUri, Failure> {
     }
 }
 
-fn new_keys(args: &RewrapArgs) -> Result<NewKeys, Failure> {
+/// The keys that are to come in, together with which `settings` are used.
+fn new_keys(args: &RewrapArgs, settings: &Settings) -> Result<NewKeys, Failure> {
     let of_flag = |side, uri: &Option<String>, flag| {
         uri.as_deref().map(|uri| KeySpec::of_flag(side, uri, flag)).transpose()
     };
-    Ok(NewKeys {
+    let new = NewKeys {
         provider: of_flag(Side::Provider, &args.to_provider, "--to-provider")?,
         customer: of_flag(Side::Customer, &args.to_customer, "--to-customer")?,
         keyslots: args
@@ -157,7 +158,10 @@ fn new_keys(args: &RewrapArgs) -> Result<NewKeys, Failure> {
             .iter()
             .map(|keyslot| KeyPair::of_flag(keyslot, "--add-keyslot"))
             .collect::<Result<_, _>>()?,
-    })
+    };
+    let providers = settings.pairs.iter().chain(&new.keyslots).map(|pair| &pair.provider);
+    settings.access.refuse_two_vaults(providers.chain(&new.provider))?;
+    Ok(new)
 }
 
 fn text(name: &str, dry_run: bool, done: &FileRewrap) -> String {

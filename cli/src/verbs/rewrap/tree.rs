@@ -99,7 +99,7 @@ enum Done {
 impl<'a> Run<'a> {
     fn new(app: &'a App<'a>, args: &RewrapArgs) -> Result<Self, Failure> {
         let settings = Settings::resolve(app.common, &args.keys, app.environment)?;
-        let (new_keys, plan) = (new_keys(args)?, plan(args)?);
+        let (new_keys, plan) = (new_keys(args, &settings)?, plan(args)?);
         let cache = Arc::new(UnwrapCache::new(PairLimits::default()));
         let decryptor = expecting(&args.expected)?.cache(cache);
         let (runtime, mut opened) = (holders::runtime()?, Opened::sparing());
