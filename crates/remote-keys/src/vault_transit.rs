@@ -49,9 +49,11 @@
 //!
 //! [`Auth`] says: a token, an AppRole or a Kubernetes service account. A token
 //! is obtained with the first call and kept until nine tenths of its lease are
-//! over. If it is refused before, a new one is obtained, once for a call; one
-//! that comes out of a variable or file is read again, which is how an agent's
-//! sink file is followed. Tokens are not renewed: those of a login are cheap to
+//! over, or its uses. If it is refused before, a new one is obtained, once for a
+//! call, unless a login gave it less than 30 seconds ago: then it is the policy
+//! that refuses. One that comes out of a variable or file is read again, which
+//! is how an agent's sink file is followed. A secret id or JWT that the server
+//! did not accept is not sent again until it has changed. Tokens are not renewed: those of a login are cheap to
 //! get, and others are for whoever made them to renew.
 //!
 //! # Runtime

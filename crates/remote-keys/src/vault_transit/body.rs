@@ -43,6 +43,9 @@ pub(super) struct Login {
     pub(super) client_token: String,
     /// In seconds; 0 for ever.
     pub(super) lease_duration: u64,
+    /// How many requests the token is good for; 0 for any number.
+    #[serde(default)]
+    pub(super) num_uses: u64,
 }
 
 /// Answer of `keys/<name>`.

@@ -81,7 +81,7 @@ impl Client {
     }
 
     /// A token that is refused may have been revoked or used up before its
-    /// time, so another one is tried, once. Not to read the key: many may not.
+    /// time, so another one is tried, once, if there is one.
     async fn authorized(
         &self,
         call: &Call<'_>,
@@ -92,11 +92,8 @@ impl Client {
         let token = self.tokens.token(&self.http, call).await?;
         let send = |token| self.http.send(call, token, method.clone(), &path, body);
         match send(Some(token.clone())).await {
-            Err(error)
-                if error.kind() == HolderErrorKind::Denied
-                    && call.operation != Operation::ReadKey =>
-            {
-                match self.tokens.instead_of(&token, &self.http, call).await? {
+            Err(error) if error.kind() == HolderErrorKind::Denied => {
+                match self.tokens.instead_of(&token, &self.http, call).await {
                     Some(newer) => send(Some(newer)).await,
                     None => Err(error),
                 }
@@ -181,6 +178,7 @@ impl Http {
         let url = self.base.join(path).map_err(|_| misconfigured(format!("{path} is no path")))?;
         let mut request = self.client.request(method, url);
         if let Some(token) = token {
+            token.note_use();
             request = request.header("x-vault-token", secret_header(&token.text)?);
         }
         if let Some(body) = body {
