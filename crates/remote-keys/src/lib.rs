@@ -19,5 +19,7 @@ pub mod aws_kms;
 pub mod azure_key_vault;
 #[cfg(feature = "gcp-kms")]
 pub mod gcp_kms;
+#[cfg(any(feature = "aws-kms", feature = "gcp-kms"))]
+mod proxy;
 #[cfg(feature = "vault")]
 pub mod vault_transit;

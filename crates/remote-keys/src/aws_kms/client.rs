@@ -17,6 +17,7 @@ use twinlock_keys::{HolderError, HolderErrorKind, KeyUri, Scheme};
 
 use super::Options;
 use super::call::{Call, Operation};
+use crate::proxy;
 
 /// The profile that AWS's tools use when none is named.
 const DEFAULT_PROFILE: &str = "default";
@@ -115,9 +116,24 @@ fn timeouts(options: &Options) -> TimeoutConfig {
 #[derive(Debug)]
 struct NoPlainHttp;
 
-/// The endpoint is plain HTTP to another machine.
-#[derive(Debug)]
-pub(super) struct PlainHttp;
+/// Why plain HTTP is refused.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum PlainHttp {
+    ToAnotherMachine,
+    /// To the proxy that this variable names.
+    ToProxy(&'static str),
+}
+
+impl PlainHttp {
+    /// What it is to send to `url` where `proxy` names a proxy for plain HTTP.
+    fn check(url: &str, proxy: Option<&'static str>) -> Result<(), Self> {
+        match proxy.filter(|_| !url.starts_with("https://")) {
+            _ if !is_private(url) => Err(Self::ToAnotherMachine),
+            Some(name) => Err(Self::ToProxy(name)),
+            None => Ok(()),
+        }
+    }
+}
 
 impl Intercept for NoPlainHttp {
     fn name(&self) -> &'static str {
@@ -130,13 +146,17 @@ impl Intercept for NoPlainHttp {
         _components: &RuntimeComponents,
         _config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        if is_private(context.request().uri()) { Ok(()) } else { Err(Box::new(PlainHttp)) }
+        let proxy = proxy::for_plain_http(|name| std::env::var_os(name));
+        Ok(PlainHttp::check(context.request().uri(), proxy)?)
     }
 }
 
 impl std::fmt::Display for PlainHttp {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the endpoint is plain HTTP to another machine")
+        match self {
+            Self::ToAnotherMachine => f.write_str("use an https:// endpoint"),
+            Self::ToProxy(name) => write!(f, "unset {name}, which names a proxy"),
+        }
     }
 }
 
@@ -183,6 +203,16 @@ mod tests {
         ];
         assert!(private.into_iter().chain(more).all(is_private));
         assert!(!public.into_iter().chain(names).chain(passwords).any(is_private));
+    }
+
+    #[test]
+    fn plain_http_goes_through_no_proxy() {
+        let check = PlainHttp::check;
+        let to_proxy = Err(PlainHttp::ToProxy("http_proxy"));
+        assert_eq!(check("http://127.0.0.1:5000/", Some("http_proxy")), to_proxy);
+        assert_eq!(check("https://kms.example/", Some("http_proxy")), Ok(()));
+        assert_eq!(check("http://127.0.0.1:5000/", None), Ok(()));
+        assert_eq!(check("http://kms.example/", None), Err(PlainHttp::ToAnotherMachine));
     }
 
     #[test]

@@ -167,10 +167,9 @@ fn not_sent<E>(call: &Call<'_>, error: &SdkError<E, HttpResponse>) -> HolderErro
 where
     E: Error + 'static,
 {
-    if find::<PlainHttp>(error).is_some() {
+    if let Some(next) = find::<PlainHttp>(error) {
         return misconfigured(format!(
-            "refused to send {call} over plain HTTP, where a share can be read: use an https:// \
-             endpoint"
+            "refused to send {call} over plain HTTP, where a share can be read: {next}"
         ));
     }
     if let Some(credentials) = find::<CredentialsError>(error) {

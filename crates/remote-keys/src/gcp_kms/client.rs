@@ -13,6 +13,7 @@ use twinlock_keys::{HolderError, HolderErrorKind, KeyUri, Scheme};
 
 use super::call::{Call, Failed, Operation};
 use super::{Options, credentials, refusal};
+use crate::proxy;
 
 /// The domain of Google's public cloud.
 pub(super) const PUBLIC_UNIVERSE: &str = "googleapis.com";
@@ -48,7 +49,7 @@ impl Client {
             .with_universe_domain(&universe)
             .with_retry_policy(NeverRetry);
         if let Some(url) = &options.endpoint {
-            refuse_plain_http(url)?;
+            refuse_plain_http(url, proxy::for_plain_http(|name| std::env::var_os(name)))?;
             builder = builder.with_endpoint(url);
         }
         // A redirect would carry the share to wherever it says, in the clear
@@ -145,13 +146,21 @@ fn universe_domain(options: &Options) -> String {
     options.universe_domain.clone().or_else(set).unwrap_or_else(|| PUBLIC_UNIVERSE.to_owned())
 }
 
-fn refuse_plain_http(url: &str) -> Result<(), HolderError> {
-    if is_private(url) {
-        return Ok(());
+/// `proxy` is the variable that names a proxy for plain HTTP, which the SDK
+/// would send shares to, on whatever machine it is.
+fn refuse_plain_http(url: &str, proxy: Option<&str>) -> Result<(), HolderError> {
+    if !is_private(url) {
+        return Err(misconfigured(
+            "refused an endpoint that is not an https:// URL: over plain HTTP a share can be read",
+        ));
     }
-    Err(misconfigured(
-        "refused an endpoint that is not an https:// URL: over plain HTTP a share can be read",
-    ))
+    match proxy.filter(|_| !url.starts_with("https://")) {
+        None => Ok(()),
+        Some(name) => Err(misconfigured(format!(
+            "refused an http:// endpoint while {name} names a proxy, which would read shares: \
+             unset {name}"
+        ))),
+    }
 }
 
 /// True for HTTPS, and for HTTP that does not leave this machine.
@@ -192,6 +201,15 @@ mod tests {
         let passwords = ["http://127.0.0.1@evil.example/", "http://localhost:80@evil.example/"];
         assert!(private.into_iter().chain(more).all(is_private));
         assert!(!public.into_iter().chain(names).chain(passwords).any(is_private));
+    }
+
+    #[test]
+    fn plain_http_goes_through_no_proxy() {
+        let error = refuse_plain_http("http://127.0.0.1:5000", Some("all_proxy")).unwrap_err();
+        assert_eq!(error.kind(), HolderErrorKind::Misconfigured);
+        assert!(error.to_string().contains("unset all_proxy"), "{error}");
+        assert!(refuse_plain_http("https://127.0.0.1:5000", Some("all_proxy")).is_ok());
+        assert!(refuse_plain_http("http://127.0.0.1:5000", None).is_ok());
     }
 
     #[test]
