@@ -21,7 +21,7 @@ pub(crate) fn walk(root: &Path) -> Result<Walk, Failure> {
         return Err(Failure::usage(format!("{} is no folder, and -r takes one", root.display())));
     }
     let first = entries(root, Path::new("")).map_err(failed)?;
-    Ok(Walk { ahead: first })
+    Ok(Walk { ahead: first, takes_journals: false })
 }
 
 /// One thing that was found.
@@ -50,6 +50,15 @@ pub(crate) enum EntryKind {
 pub(crate) struct Walk {
     /// What is still to come, the next last.
     ahead: Vec<Entry>,
+    takes_journals: bool,
+}
+
+impl Walk {
+    /// With `takes`, journals are files as others are: without its journal an
+    /// envelope in the middle of a rewrap may not open.
+    pub(crate) fn taking_journals(self, takes: bool) -> Self {
+        Self { takes_journals: takes, ..self }
+    }
 }
 
 impl Iterator for Walk {
@@ -57,6 +66,9 @@ impl Iterator for Walk {
 
     fn next(&mut self) -> Option<Entry> {
         let mut entry = self.ahead.pop()?;
+        if self.takes_journals && matches!(entry.kind, EntryKind::Other(JOURNAL)) {
+            entry.kind = EntryKind::File;
+        }
         if let EntryKind::Folder = entry.kind {
             match entries(&entry.path, &entry.relative) {
                 Ok(below) => self.ahead.extend(below),
@@ -74,6 +86,9 @@ fn entries(folder: &Path, relative: &Path) -> io::Result<Vec<Entry>> {
     Ok(found.iter().map(|entry| Entry::of(entry, relative)).collect())
 }
 
+/// The word for what a rewrap needs that was cut short.
+const JOURNAL: &str = "journal";
+
 /// The word for what a run that was killed leaves: it belongs to another file,
 /// or to none.
 fn left_behind(name: &OsStr) -> Option<&'static str> {
@@ -84,7 +99,7 @@ fn left_behind(name: &OsStr) -> Option<&'static str> {
     if between(".twinlock-", ".tmp").is_some_and(is_random) {
         Some("temporary file")
     } else if between(".", ".twinlock-journal").is_some_and(|name| !name.is_empty()) {
-        Some("journal")
+        Some(JOURNAL)
     } else {
         None
     }
@@ -190,6 +205,20 @@ mod tests {
             fs::write(root.path().join(name), b"").unwrap();
         }
         assert_eq!(found(root.path()), expected);
+    }
+
+    #[test]
+    fn journals_are_files_where_all_files_are_wanted() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("b")).unwrap();
+        for name in [".a.twinlock-journal", "b/.c.twinlock-journal"] {
+            fs::write(root.path().join(name), b"").unwrap();
+        }
+        let files = |takes| {
+            let walk = walk(root.path()).unwrap().taking_journals(takes);
+            walk.filter(|entry| matches!(entry.kind, EntryKind::File)).count()
+        };
+        assert_eq!((files(false), files(true)), (0, 2));
     }
 
     #[test]

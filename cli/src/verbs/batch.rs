@@ -27,6 +27,9 @@ pub(super) trait Work {
     /// The verb, and the same as something that was done.
     const VERB: [&'static str; 2];
 
+    /// True if journals of rewraps are files as others are.
+    const TAKES_JOURNALS: bool = false;
+
     /// Where the file goes that is at `relative` in the tree.
     fn output_name(&self, relative: &Path) -> Result<PathBuf, Failure>;
 
@@ -51,7 +54,7 @@ pub(super) fn run<W: Work>(
     to: &Path,
     work: &mut W,
 ) -> Result<Outcome, Failure> {
-    let walk = tree::walk(from)?;
+    let walk = tree::walk(from)?.taking_journals(W::TAKES_JOURNALS);
     let mirror = Mirror::new(from, to)?;
     let mut run = Run { app, work, mirror, made: Vec::new(), counts: Counts::default() };
     for entry in walk {

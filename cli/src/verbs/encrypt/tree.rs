@@ -40,6 +40,8 @@ struct Encrypting<'a> {
 impl Work for Encrypting<'_> {
     const VERB: [&'static str; 2] = ["encrypt", "encrypted"];
 
+    const TAKES_JOURNALS: bool = true;
+
     fn output_name(&self, relative: &Path) -> Result<PathBuf, Failure> {
         Ok(with_suffix(relative))
     }
