@@ -19,7 +19,7 @@ fn a_message_says_what_and_where() {
     );
     assert_eq!(
         DetachedPrefix::parse(b"TWINLOCK").unwrap_err().to_string(),
-        "not a detached Twinlock payload"
+        "not a payload whose header is kept apart"
     );
 }
 
