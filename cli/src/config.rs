@@ -51,7 +51,7 @@ pub(crate) struct Profile {
     pub(crate) deadline_seconds: Option<NonZeroU64>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct KeyslotKeys {
     pub(crate) provider: String,

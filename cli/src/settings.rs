@@ -132,7 +132,7 @@ impl KeySpec {
     }
 
     /// True if both name the same key, as far as names tell.
-    fn is(&self, other: &Self) -> bool {
+    pub(crate) fn is(&self, other: &Self) -> bool {
         self.key_uri().same_key(&other.key_uri())
     }
 

@@ -95,6 +95,42 @@ fn a_lone_keyslot_is_warned_of_once_with_the_remedy() {
 }
 
 #[test]
+fn what_encrypts_many_or_anew_warns_of_a_lone_keyslot_too() {
+    let dir = Dir::with_keys();
+    fs::create_dir(dir.path("data")).unwrap();
+    dir.write("data/a", "secret");
+    dir.write("data/b", "secret");
+    for args in [["encrypt", "-r", "data", "-o", "enc"].as_slice(), &["reencrypt", "enc/a.twl"]] {
+        let ended = dir.run(args.iter().copied()).ok();
+        assert_eq!(ended.stderr.matches("one keyslot only").count(), 1, "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn a_keyslot_for_recovery_is_tried_before_it_is_written_and_written_once() {
+    let dir = Dir::with_keys();
+    let config = dir.home().join(".config/twinlock/config.toml");
+    let before = fs::read_to_string(&config).unwrap();
+    let missing = format!("file://{}/missing.kek", dir.home().display());
+    let ended = dir.run(["init", "--recovery-customer", &missing]).with(4);
+    assert!(ended.stderr.contains("is as it was"), "{}", ended.stderr);
+    let own = format!("file://{}/customer.kek", dir.home().display());
+    let ended = dir.run(["init", "--recovery-customer", &own]).with(2);
+    assert!(ended.stderr.contains("those of the profile"), "{}", ended.stderr);
+    assert_eq!(fs::read_to_string(&config).unwrap(), before);
+
+    let other = dir.new_key("recovery");
+    for _ in 0..2 {
+        dir.run(["init", "--recovery-customer", &other]).ok();
+    }
+    assert_eq!(fs::read_to_string(&config).unwrap().matches("recovery.kek").count(), 1);
+    // The provider's key is still the one that every keyslot needs.
+    dir.write("a", "secret");
+    let ended = dir.run(["encrypt", "a"]).ok();
+    assert!(ended.stderr.contains("every keyslot needs the same"), "{}", ended.stderr);
+}
+
+#[test]
 fn init_asks_nothing_where_nobody_can_answer() {
     let dir = Dir::new();
     let ended = dir.run(["init"]).with(2);

@@ -55,7 +55,7 @@ pub(crate) fn run(app: &App<'_>, args: &EncryptArgs) -> Result<Outcome, Failure>
     destination.check(&args.output, &input)?;
     let header = header_path(args, &destination)?;
     note_an_envelope(&input);
-    warn_of_a_lone_keyslot(&settings);
+    warn_of_needed_keys(&settings);
 
     // Whether there is room, and a place at all, shows before any key is used.
     let len = input.len().map(roughly_encrypted);
@@ -191,16 +191,22 @@ fn roughly_encrypted(len: u64) -> u64 {
     len.saturating_add(segments * SEGMENT_OVERHEAD).saturating_add(HEADERS)
 }
 
-fn warn_of_a_lone_keyslot(settings: &Settings) {
-    if let [pair] = settings.pairs.as_slice() {
-        tracing::warn!(
-            "one keyslot only: if {} or {} is lost, so is this file; `twinlock init \
-             --recovery-customer URI` adds one to the profile, `twinlock rewrap --add-keyslot` to \
-             a file",
-            pair.provider,
-            pair.customer
-        );
+/// Once for each run that encrypts.
+pub(super) fn warn_of_needed_keys(settings: &Settings) {
+    let keys: Vec<String> = settings.needed_keys().iter().map(ToString::to_string).collect();
+    if keys.is_empty() {
+        return;
     }
+    let why = match settings.pairs.len() {
+        1 => "one keyslot only",
+        _ => "every keyslot needs the same",
+    };
+    tracing::warn!(
+        "{why}: if {} is lost, so is what is encrypted now; `twinlock init --recovery-customer \
+         URI --recovery-provider URI` adds a keyslot to the profile, `twinlock rewrap \
+         --add-keyslot` to a file",
+        keys.join(" or ")
+    );
 }
 
 /// Encrypting twice is allowed, and seldom meant.

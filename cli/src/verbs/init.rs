@@ -54,7 +54,8 @@ pub(crate) fn run(app: &App<'_>, args: &InitArgs) -> Result<Outcome, Failure> {
     let provider = making.provider(&wishes.provider)?;
     let customer = making.customer(&wishes.customer, args)?;
     refuse_one_key(&provider, &customer)?;
-    let recovery = wishes.recovery.map(|recovery| recovery.beside(&provider)).transpose()?;
+    let recovery = wishes.recovery.map(|recovery| recovery.beside(&provider, &customer));
+    let recovery = recovery.transpose()?;
     let keys = texts_of(&provider, &customer);
     let recovery_keys = recovery.as_ref().map(|(provider, customer)| texts_of(provider, customer));
     place.write_profile(&name, &keys, recovery_keys.as_ref())?;
@@ -68,7 +69,9 @@ pub(crate) fn run(app: &App<'_>, args: &InitArgs) -> Result<Outcome, Failure> {
         provider: keys.provider,
         customer: keys.customer,
         created: making.created,
-        keys: check(&name, specs, args)?,
+        keys: check(specs, args).map_err(|failure| {
+            failure.about(format!("the profile {name:?} was written, but its keys do not work"))
+        })?,
     };
     Ok(Outcome::new("init", report.text(app.console.quiet), &report))
 }
@@ -102,9 +105,17 @@ fn add_recovery(
     let provider = profile.provider.clone().ok_or_else(incomplete)?;
     let customer = profile.customer.clone().ok_or_else(incomplete)?;
     let recovery = Recovery::typed(args)?.expect("the flag was looked at above");
-    let recovery = recovery.beside(&parse(Side::Provider, &provider)?)?;
+    let first = (parse(Side::Provider, &provider)?, parse(Side::Customer, &customer)?);
+    let recovery = recovery.beside(&first.0, &first.1)?;
     let keys = texts_of(&recovery.0, &recovery.1);
-    place.add_keyslot(name, &keys)?;
+    // First tried, then written: a profile with a key that is not there encrypts
+    // nothing.
+    let checked = check(vec![recovery.0, recovery.1], args).map_err(|failure| {
+        failure.about(format!("the profile {name:?} is as it was, for a key does not work"))
+    })?;
+    if !profile.keyslots.contains(&keys) {
+        place.add_keyslot(name, &keys)?;
+    }
     let report = Report {
         profile: name.to_owned(),
         config: place.path.display().to_string(),
@@ -112,17 +123,13 @@ fn add_recovery(
         customer,
         recovery: Some(keys.into()),
         created: Vec::new(),
-        keys: check(name, vec![recovery.0, recovery.1], args)?,
+        keys: checked,
     };
     Ok(Outcome::new("init", report.text(app.console.quiet), &report))
 }
 
 /// Tries all keys once, unless that is not wanted.
-fn check(
-    name: &str,
-    mut specs: Vec<KeySpec>,
-    args: &InitArgs,
-) -> Result<Option<Vec<KeyCheck>>, Failure> {
+fn check(mut specs: Vec<KeySpec>, args: &InitArgs) -> Result<Option<Vec<KeyCheck>>, Failure> {
     if args.no_check {
         return Ok(None);
     }
@@ -132,10 +139,7 @@ fn check(
         seen.push(spec.clone());
         is_new
     });
-    let checked = check_keys(&specs, &Access::default()).map_err(|failure| {
-        failure.about(format!("the profile {name:?} was written, but its keys do not work"))
-    })?;
-    Ok(Some(checked))
+    check_keys(&specs, &Access::default()).map(Some)
 }
 
 fn profile_name(app: &App<'_>) -> Result<String, Failure> {
@@ -189,13 +193,21 @@ impl Recovery {
         Ok(customer.map(|customer| Self { provider, customer }))
     }
 
-    /// Its two keys, beside a first keyslot with this provider key.
-    fn beside(self, provider: &KeySpec) -> Result<(KeySpec, KeySpec), Failure> {
-        let first = provider;
-        let provider = self.provider.unwrap_or_else(|| first.clone());
-        Access::default().refuse_two_vaults([first, &provider])?;
-        refuse_one_key(&provider, &self.customer)?;
-        Ok((provider, self.customer))
+    /// Its two keys, beside a first keyslot of these keys.
+    fn beside(self, provider: &KeySpec, customer: &KeySpec) -> Result<(KeySpec, KeySpec), Failure> {
+        let own = self.provider.unwrap_or_else(|| provider.clone());
+        Access::default().refuse_two_vaults([provider, &own])?;
+        refuse_one_key(&own, &self.customer)?;
+        if own.is(provider) && self.customer.is(customer) {
+            return Err(Failure::usage(
+                "the keys for recovery are those of the profile: their loss is still the loss of \
+                 every file",
+            )
+            .hint(
+                "name a key in another token, or the public part of one, and another provider key",
+            ));
+        }
+        Ok((own, self.customer))
     }
 }
 

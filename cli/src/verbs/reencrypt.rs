@@ -4,6 +4,7 @@ use serde::Serialize;
 use twinlock::file::{FileReencrypt, reencrypt_file};
 use twinlock::{Decryptor, EncryptorBuilder, EnvelopeId, Header, escape_untrusted};
 
+use super::encrypt::warn_of_needed_keys;
 use super::{expecting, is_dash};
 use crate::App;
 use crate::args::ReencryptArgs;
@@ -44,6 +45,7 @@ struct Keys {
 
 pub(crate) fn run(app: &App<'_>, args: &ReencryptArgs) -> Result<Outcome, Failure> {
     let settings = Settings::resolve(app.common, &args.keys, app.environment)?;
+    warn_of_needed_keys(&settings);
     let opening = with_old_keys(&settings, args)?;
     let decryptor = expecting(&args.expected)?;
     let destination = destination(args);

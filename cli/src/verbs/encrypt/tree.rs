@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use twinlock::{Batch, Decryptor, EncryptionContext, Encryptor, PairLimits};
 
-use super::{encrypt_to, note_an_envelope, roughly_encrypted};
+use super::{encrypt_to, note_an_envelope, roughly_encrypted, warn_of_needed_keys};
 use crate::App;
 use crate::args::EncryptArgs;
 use crate::exit::{Failure, Kind};
@@ -19,6 +19,7 @@ use crate::verbs::context_of;
 
 pub(super) fn run(app: &App<'_>, args: &EncryptArgs) -> Result<Outcome, Failure> {
     let settings = Settings::resolve(app.common, &args.keys, app.environment)?;
+    warn_of_needed_keys(&settings);
     let context = context_of(&args.context)?;
     let keys = Keys::new(settings, Decryptor::expecting(context.clone()))?;
     let mut work = Encrypting { app, args, context, batch: None, stopped: false, keys };
