@@ -221,7 +221,8 @@ fn refuse_irregular(path: &Path, kind: FileType) -> Result<(), Failure> {
     let name = path.display();
     match kind.is_dir() {
         true => Err(Failure::usage(format!("{name} is a folder; give one file")).hint(format!(
-            "take all its files with -r and -o FOLDER, or pack it on the way: tar c {name} | twinlock encrypt - -o {}.tar.twl",
+            "encrypt, decrypt and rewrap take all its files with -r; or pack it on the way: tar c \
+             {name} | twinlock encrypt - -o {}.tar.twl",
             packed_name(path).display()
         ))),
         false => Err(Failure::usage(format!("{name} is no regular file"))

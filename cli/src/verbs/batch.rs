@@ -283,7 +283,10 @@ impl Counts {
         };
         let failure =
             Failure::new(kind, format!("{} of {all} files are not done", failed + not_done));
-        Some(failure.hint("run the same command again: it leaves alone what is done"))
+        Some(failure.hint(match failed {
+            0 => "run the same command again: it leaves alone what is done",
+            _ => "mend what is said above, and run the same command again: it leaves alone what is done",
+        }))
     }
 }
 
