@@ -5,6 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde_json::Value;
+
 use crate::support::cli::{Dir, Ended, program, run};
 use crate::support::softhsm::{SoftHsm, uri_of};
 
@@ -72,6 +74,11 @@ fn a_card_in_a_safe_gives_its_public_key_only() {
     site.dir.write("data", "secret");
     let encrypted = site.dir.run(["encrypt", "data"]).ok();
     assert!(!encrypted.stderr.contains("one keyslot only"), "{}", encrypted.stderr);
+    let proof = site.dir.run(["--json", "prove", "data.twl"]).ok().json();
+    assert_eq!(
+        (proof["keyslots_not_tried"].as_u64(), &proof["keyslots"][1]),
+        (Some(1), &Value::Null)
+    );
     site.lose_token();
     site.lose_provider();
     site.lose_profile();

@@ -211,12 +211,12 @@ impl Verdict {
             Self::Proven => "Neither key alone opens this file; both together do.".to_owned(),
             Self::InPart(1) => {
                 "As expected, but one more keyslot opens this file too, and was not tried: \
-                 its keys were not given."
+                 its keys were not given, or only wrap here."
                     .to_owned()
             }
             Self::InPart(others) => format!(
                 "As expected, but {others} more keyslots open this file too, and were not tried: \
-                 their keys were not given."
+                 their keys were not given, or only wrap here."
             ),
             Self::Development => {
                 "As expected, but it proves nothing: a key in a file has no holder, whoever reads \

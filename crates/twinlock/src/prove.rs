@@ -103,7 +103,8 @@ impl Proof {
 impl Decryptor {
     /// Tries to open `header` with the provider alone, with the customer alone
     /// and with both, on every keyslot that holders given here serve; any
-    /// keyslot opens the file, so those that they do not serve stay unproven.
+    /// keyslot opens the file, so those that they do not serve stay unproven, and
+    /// those of a holder that [only wraps](KeyHolder::only_wraps).
     /// It expects no context: who proves wants to see what opens, not whether
     /// the file is the right one.
     ///
@@ -113,7 +114,8 @@ impl Decryptor {
     /// missing one) is tried on the wrapped DEK. One proof for each keyslot, in
     /// the header's order; none when no keyslot names holders given here.
     pub async fn prove(&self, header: &UnverifiedHeader) -> Vec<Proof> {
-        let attempts = self.attempts(header.header());
+        let mut attempts = self.attempts(header.header());
+        attempts.retain(|it| !it.provider.only_wraps() && !it.customer.only_wraps());
         let mut proofs = Vec::new();
         for (keyslot, slot) in header.header().keyslots().iter().enumerate() {
             let pair_id = slot.as_pair().map(|slot| slot.pair().pair_id());
