@@ -221,8 +221,8 @@ fn refuse_irregular(path: &Path, kind: FileType) -> Result<(), Failure> {
     let name = path.display();
     match kind.is_dir() {
         true => Err(Failure::usage(format!("{name} is a folder; give one file")).hint(format!(
-            "encrypt, decrypt and rewrap take all its files with -r; or pack it on the way: tar c \
-             {name} | twinlock encrypt - -o {}.tar.twl",
+            "encrypt and decrypt take all its files with -r and -o FOLDER, rewrap with -r; or pack it \
+             on the way: tar c {name} | twinlock encrypt - -o {}.tar.twl",
             packed_name(path).display()
         ))),
         false => Err(Failure::usage(format!("{name} is no regular file"))
