@@ -75,6 +75,8 @@ use twinlock_keys::{
 };
 use zeroize::Zeroizing;
 
+use crate::network;
+
 pub use admin::{Examination, KeyFacts};
 pub use options::Options;
 
@@ -245,7 +247,7 @@ impl KeyHolder for AwsKmsKey {
 
 /// Of an answer that was not a refusal.
 fn evidence(request_id: Option<&str>) -> HolderAnswer {
-    HolderAnswer { code: "200".to_owned(), request_id: request_id.map(call::printable) }
+    HolderAnswer { code: "200".to_owned(), request_id: request_id.map(network::printable) }
 }
 
 /// The caller's pairs and ours (`docs/format.md`, shares).

@@ -19,7 +19,9 @@ pub mod aws_kms;
 pub mod azure_key_vault;
 #[cfg(feature = "gcp-kms")]
 pub mod gcp_kms;
+#[cfg(any(feature = "aws-kms", feature = "azure-kv", feature = "gcp-kms", feature = "vault"))]
+mod network;
 #[cfg(any(feature = "aws-kms", feature = "gcp-kms"))]
-mod proxy;
+mod plain_http;
 #[cfg(feature = "vault")]
 pub mod vault_transit;

@@ -86,6 +86,8 @@ use twinlock_keys::{
 };
 use zeroize::Zeroizing;
 
+use crate::network;
+
 pub use auth::{Auth, Credential};
 pub use options::Options;
 pub use secrecy::SecretString;
@@ -179,7 +181,7 @@ impl VaultTransitKey {
         Err(misconfigured(format!(
             "{} is of the type {}: make one of the type {}, which `twinlock keys create` does",
             self.uri,
-            call::printable(&data.kind),
+            network::printable(&data.kind),
             AEAD_TYPES[0],
         ))
         .with_answer(answer.evidence()))

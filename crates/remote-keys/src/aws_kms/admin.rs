@@ -8,6 +8,7 @@ use twinlock_keys::{HolderError, HolderErrorKind, KeyUri};
 use super::call::{Call, Operation};
 use super::clock::Clock;
 use super::{Options, client};
+use crate::network;
 
 /// What AWS knows about a symmetric encryption key. The words are those of the
 /// KMS API.
@@ -173,7 +174,7 @@ fn uri_of(call: &Call<'_>, metadata: &KeyMetadata) -> Result<KeyUri, HolderError
 }
 
 fn word(text: Option<&str>) -> String {
-    text.map_or_else(|| "unknown".to_owned(), super::call::printable)
+    text.map_or_else(|| "unknown".to_owned(), network::printable)
 }
 
 fn misconfigured(message: String) -> HolderError {

@@ -6,14 +6,10 @@ use std::time::Duration;
 use aws_sdk_kms::config::http::HttpResponse;
 use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kms::operation::RequestId;
-use tracing::Dispatch;
-use tracing::instrument::WithSubscriber as _;
 use twinlock_keys::{HolderError, HolderErrorKind, KeyUri};
 
 use super::refusal;
-
-/// The longest text of AWS's own that gets into an error, in characters.
-const MAX_QUOTE: usize = 400;
+use crate::network::{bounded, end_of, printable};
 
 /// What is being asked of which key.
 pub(super) struct Call<'a> {
@@ -60,17 +56,7 @@ impl<'a> Call<'a> {
         &self,
         work: impl Future<Output = Result<T, HolderError>>,
     ) -> Result<T, HolderError> {
-        if tokio::runtime::Handle::try_current().is_err() {
-            return Err(HolderError::new(
-                HolderErrorKind::Misconfigured,
-                "AWS KMS keys need a tokio runtime: await this call inside one",
-            ));
-        }
-        let work = work.with_subscriber(Dispatch::none());
-        match tokio::time::timeout(self.deadline, work).await {
-            Ok(result) => result,
-            Err(_) => Err(self.timed_out()),
-        }
+        bounded("AWS KMS", end_of(self.deadline), work, || self.timed_out()).await
     }
 
     pub(super) fn timed_out(&self) -> HolderError {
@@ -129,16 +115,4 @@ impl Operation {
             Operation::LoadConfig => "loading the configuration",
         }
     }
-}
-
-/// Text that came over the network, made fit for a terminal and a log.
-pub(super) fn printable(text: &str) -> String {
-    text.chars()
-        .take(MAX_QUOTE)
-        .map(|character| match character {
-            ' '..='~' => character,
-            '\n' | '\r' | '\t' => ' ',
-            _ => '?',
-        })
-        .collect()
 }

@@ -8,8 +8,9 @@ use aws_sdk_kms::config::http::HttpResponse;
 use aws_sdk_kms::error::{ConnectorError, ProvideErrorMetadata, SdkError};
 use twinlock_keys::{HolderAnswer, HolderError, HolderErrorKind};
 
-use super::call::{Call, Operation, printable};
+use super::call::{Call, Operation};
 use super::client::PlainHttp;
+use crate::network::printable;
 
 /// Longest wait that we pass on; a longer one is not a hint but a mistake.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);

@@ -6,10 +6,11 @@ use azure_security_keyvault_keys::models::{CreateKeyParameters, Key, KeyOperatio
 use tokio::time::Instant;
 use twinlock_keys::{HolderError, HolderErrorKind, KeyUri, ShareAlgorithm};
 
-use super::call::{Answer, Call, Operation, evidence, printable, until};
+use super::call::{Answer, Call, Operation, evidence, until};
 use super::client::{self, Name};
 use super::clouds::{Service, cloud_of};
 use super::{Options, misconfigured, version_of};
+use crate::network::printable;
 
 /// The shortest RSA key that is used, in bits.
 const MIN_RSA_BITS: u32 = 2048;

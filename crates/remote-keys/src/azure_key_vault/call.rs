@@ -7,14 +7,10 @@ use azure_core::http::Response;
 use azure_core::http::headers::{HeaderName, Headers};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
-use tracing::Dispatch;
-use tracing::instrument::WithSubscriber as _;
 use twinlock_keys::{HolderAnswer, HolderError, HolderErrorKind, KeyUri};
 
 use super::{Options, refusal};
-
-/// The longest text of Azure's own that gets into an error, in characters.
-const MAX_QUOTE: usize = 400;
+use crate::network::{bounded, end_of, printable};
 
 /// What is being asked of which key, and until when.
 pub(super) struct Call<'a> {
@@ -44,7 +40,7 @@ pub(super) struct Answer<T> {
 
 /// When an operation that begins now has to be done.
 pub(super) fn until(options: &Options) -> Instant {
-    Instant::now() + options.deadline
+    end_of(options.deadline)
 }
 
 impl<'a> Call<'a> {
@@ -79,14 +75,7 @@ impl<'a> Call<'a> {
         &self,
         work: impl Future<Output = Result<T, HolderError>>,
     ) -> Result<T, HolderError> {
-        if tokio::runtime::Handle::try_current().is_err() {
-            return Err(HolderError::new(
-                HolderErrorKind::Misconfigured,
-                "Azure Key Vault keys need a tokio runtime: await this call inside one",
-            ));
-        }
-        let work = work.with_subscriber(Dispatch::none());
-        tokio::time::timeout_at(self.until, work).await.unwrap_or_else(|_| Err(self.timed_out()))
+        bounded("Azure Key Vault", self.until, work, || self.timed_out()).await
     }
 
     async fn repeated<T, F>(&self, request: impl Fn() -> F) -> Result<Answer<T>, HolderError>
@@ -216,16 +205,4 @@ pub(super) fn evidence(request_id: Option<String>) -> HolderAnswer {
 
 pub(super) fn request_id(headers: &Headers) -> Option<String> {
     headers.get_optional_str(&HeaderName::from_static("x-ms-request-id")).map(printable)
-}
-
-/// Text that came over the network, made fit for a terminal and a log.
-pub(super) fn printable(text: &str) -> String {
-    text.chars()
-        .take(MAX_QUOTE)
-        .map(|character| match character {
-            ' '..='~' => character,
-            '\n' | '\r' | '\t' => ' ',
-            _ => '?',
-        })
-        .collect()
 }

@@ -14,8 +14,9 @@ use azure_identity::{
 use twinlock_keys::HolderError;
 use zeroize::Zeroizing;
 
+use super::misconfigured;
 use super::wire::Wires;
-use super::{call, misconfigured};
+use crate::network;
 
 /// As whom to call. `Debug` shows no secret.
 #[derive(Clone, Default)]
@@ -119,7 +120,7 @@ pub(super) fn open(
     made.map_err(|error| {
         misconfigured(format!(
             "cannot use the Azure credential {chosen:?}: {}",
-            call::printable(&error.to_string())
+            network::printable(&error.to_string())
         ))
     })
 }

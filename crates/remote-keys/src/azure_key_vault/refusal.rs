@@ -11,9 +11,10 @@ use azure_core::http::{RawResponse, StatusCode};
 use serde::Deserialize;
 use twinlock_keys::{HolderAnswer, HolderError, HolderErrorKind};
 
-use super::call::{Call, Operation, printable, request_id};
+use super::call::{Call, Operation, request_id};
 use super::misconfigured;
 use super::wire::Busy;
+use crate::network::printable;
 
 /// Longest wait that we pass on; a longer one is not a hint but a mistake.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);

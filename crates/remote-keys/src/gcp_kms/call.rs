@@ -7,14 +7,10 @@ use google_cloud_gax::backoff_policy::BackoffPolicy as _;
 use google_cloud_gax::exponential_backoff::ExponentialBackoffBuilder;
 use google_cloud_gax::retry_state::RetryState;
 use tokio::time::Instant;
-use tracing::Dispatch;
-use tracing::instrument::WithSubscriber as _;
 use twinlock_keys::{HolderError, HolderErrorKind, KeyUri};
 
 use super::Options;
-
-/// The longest text of Google's own that gets into an error, in characters.
-const MAX_QUOTE: usize = 400;
+use crate::network::{bounded, end_of};
 
 /// What is being asked of which key.
 pub(super) struct Call<'a> {
@@ -93,17 +89,7 @@ impl<'a> Call<'a> {
         &self,
         work: impl Future<Output = Result<T, HolderError>>,
     ) -> Result<T, HolderError> {
-        if tokio::runtime::Handle::try_current().is_err() {
-            return Err(HolderError::new(
-                HolderErrorKind::Misconfigured,
-                "Google Cloud KMS keys need a tokio runtime: await this call inside one",
-            ));
-        }
-        let work = work.with_subscriber(Dispatch::none());
-        match tokio::time::timeout(self.deadline, work).await {
-            Ok(result) => result,
-            Err(_) => Err(self.timed_out()),
-        }
+        bounded("Google Cloud KMS", end_of(self.deadline), work, || self.timed_out()).await
     }
 
     fn time_of_attempt(&self) -> Duration {
@@ -207,16 +193,4 @@ impl Operation {
             Operation::LoadConfig => "no permission",
         }
     }
-}
-
-/// Text that came over the network, made fit for a terminal and a log.
-pub(super) fn printable(text: &str) -> String {
-    text.chars()
-        .take(MAX_QUOTE)
-        .map(|character| match character {
-            ' '..='~' => character,
-            '\n' | '\r' | '\t' => ' ',
-            _ => '?',
-        })
-        .collect()
 }

@@ -8,8 +8,9 @@ use google_cloud_gax::error::rpc::{Code, Status, StatusDetails};
 use google_cloud_kms_v1::Error;
 use twinlock_keys::{HolderAnswer, HolderError, HolderErrorKind};
 
-use super::call::{Call, Failed, Operation, printable};
+use super::call::{Call, Failed, Operation};
 use super::client::misconfigured;
+use crate::network::printable;
 
 /// Longest wait that we pass on; a longer one is not a hint but a mistake.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);

@@ -6,7 +6,8 @@ use twinlock_keys::{HolderAnswer, HolderError};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::KeyFacts;
-use super::call::{Call, printable};
+use super::call::Call;
+use crate::network::printable;
 
 /// An answer with status 200 or 204.
 pub(super) struct Answer {

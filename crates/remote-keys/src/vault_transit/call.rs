@@ -4,14 +4,10 @@ use std::fmt;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tracing::Dispatch;
-use tracing::instrument::WithSubscriber as _;
 use twinlock_keys::{HolderError, HolderErrorKind, KeyUri};
 
 use super::body::Answer;
-
-/// The longest text of the server's that gets into an error, in characters.
-const MAX_QUOTE: usize = 400;
+use crate::network::{bounded, end_of};
 
 /// What is being asked of which key.
 pub(super) struct Call<'a> {
@@ -24,7 +20,7 @@ pub(super) struct Call<'a> {
 #[derive(Clone, Copy)]
 pub(super) struct Deadline {
     span: Duration,
-    end: std::time::Instant,
+    end: Instant,
 }
 
 /// What we ask of the engine.
@@ -39,14 +35,12 @@ pub(super) enum Operation {
 
 impl Deadline {
     pub(super) fn within(span: Duration) -> Self {
-        // One that never ends is far enough away when it is a year.
-        let span = span.min(Duration::from_secs(365 * 24 * 3600));
-        Self { span, end: std::time::Instant::now() + span }
+        Self { span, end: end_of(span) }
     }
 
     /// True if `wait` leaves time for more.
     pub(super) fn has_room_for(self, wait: Duration) -> bool {
-        std::time::Instant::now() + wait < self.end
+        wait < self.end.saturating_duration_since(Instant::now())
     }
 }
 
@@ -70,17 +64,7 @@ impl<'a> Call<'a> {
         &self,
         work: impl Future<Output = Result<T, HolderError>>,
     ) -> Result<T, HolderError> {
-        if tokio::runtime::Handle::try_current().is_err() {
-            return Err(HolderError::new(
-                HolderErrorKind::Misconfigured,
-                "Vault keys need a tokio runtime: await this call inside one",
-            ));
-        }
-        let work = work.with_subscriber(Dispatch::none());
-        match tokio::time::timeout_at(Instant::from_std(self.deadline.end), work).await {
-            Ok(result) => result,
-            Err(_) => Err(self.timed_out()),
-        }
+        bounded("Vault", self.deadline.end, work, || self.timed_out()).await
     }
 
     pub(super) fn timed_out(&self) -> HolderError {
@@ -138,16 +122,4 @@ impl Operation {
             Operation::ReadKey => "read",
         }
     }
-}
-
-/// Text that came over the network, made fit for a terminal and a log.
-pub(super) fn printable(text: &str) -> String {
-    text.chars()
-        .take(MAX_QUOTE)
-        .map(|character| match character {
-            ' '..='~' => character,
-            '\n' | '\r' | '\t' => ' ',
-            _ => '?',
-        })
-        .collect()
 }

@@ -8,8 +8,9 @@ use reqwest::header::HeaderMap;
 use twinlock_keys::{HolderError, HolderErrorKind};
 
 use super::body::Answer;
-use super::call::{Call, Operation, printable};
+use super::call::{Call, Operation};
 use super::misconfigured;
+use crate::network::printable;
 
 /// Longest wait that we pass on; a longer one is not a hint but a mistake.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
