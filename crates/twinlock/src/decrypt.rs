@@ -1,6 +1,7 @@
 //! From an unverified header and two holders to an open envelope.
 
 use std::io::{self, Read, Seek, SeekFrom};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use twinlock_floe::{Backend, Header as FloeHeader, OpenKey};
@@ -12,7 +13,7 @@ use twinlock_format::{
 use twinlock_keys::{CustomerKey, KeyHolder, KeyUri, ProviderKey, Secret};
 
 use crate::cache::UnwrapCache;
-use crate::encrypt::chosen_backend;
+use crate::encrypt::{available_threads, chosen_backend};
 use crate::payload::{DecryptReader, Meter, PayloadError, SeekReader, open_floe};
 use crate::shares::{KeyslotFailure, open_keyslot_through};
 
@@ -38,6 +39,7 @@ pub struct Decryptor {
     moved: Vec<(KeyUri, KeyUri)>,
     min_generation: Generation,
     backend: Option<Backend>,
+    threads: NonZeroUsize,
     cache: Option<Arc<UnwrapCache>>,
 }
 
@@ -68,6 +70,7 @@ impl Decryptor {
             moved: Vec::new(),
             min_generation: Generation::default(),
             backend: None,
+            threads: available_threads(),
             cache: None,
         }
     }
@@ -104,6 +107,15 @@ impl Decryptor {
         self
     }
 
+    /// On how many threads at most the bulk work is done. Without this on as
+    /// many as the process may use processors
+    /// ([`std::thread::available_parallelism`]). What one thread does as fast is
+    /// left to one.
+    pub fn threads(mut self, threads: NonZeroUsize) -> Self {
+        self.threads = threads;
+        self
+    }
+
     /// Keeps unwrapped shares in `cache`, and takes those that are there. Read
     /// at [`UnwrapCache`] what that costs.
     pub fn cache(mut self, cache: Arc<UnwrapCache>) -> Self {
@@ -131,7 +143,7 @@ impl Decryptor {
     /// keyslot opens, or the header was tampered with.
     pub async fn open(&self, header: UnverifiedHeader) -> Result<Envelope, OpenError> {
         let backend = chosen_backend(self.backend)?;
-        Ok(self.open_header(header).await?.envelope(backend))
+        Ok(self.open_header(header).await?.envelope(backend, self.threads))
     }
 
     /// The key step without the payload: the verified header and its DEK.
@@ -299,7 +311,7 @@ pub(crate) struct OpenHeader {
 
 impl OpenHeader {
     /// For the payload of this header.
-    pub(crate) fn envelope(&self, backend: Backend) -> Envelope {
+    pub(crate) fn envelope(&self, backend: Backend, threads: NonZeroUsize) -> Envelope {
         let facts = self.header.header();
         let envelope_id = facts.envelope_id();
         Envelope {
@@ -312,6 +324,7 @@ impl OpenHeader {
             header: self.header.clone(),
             detached: false,
             backend,
+            threads,
             meter: self.meter.clone(),
         }
     }
@@ -401,6 +414,8 @@ pub struct Envelope {
     payload_aad: [u8; PAYLOAD_AAD_LEN],
     detached: bool,
     backend: Backend,
+    #[expect(dead_code, reason = "the bulk paths that read it come next")]
+    threads: NonZeroUsize,
     meter: Meter,
 }
 

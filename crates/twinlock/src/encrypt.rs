@@ -1,6 +1,7 @@
 //! From two holders to an encryptor for one payload.
 
 use std::io::{self, Read, Write};
+use std::num::NonZeroUsize;
 
 use futures_util::future::try_join_all;
 use twinlock_floe::{Backend, BackendError, Header as FloeHeader, SealKey, SegmentLen};
@@ -36,6 +37,8 @@ pub struct Encryptor {
     payload_aad: [u8; PAYLOAD_AAD_LEN],
     segment_len: SegmentLen,
     backend: Backend,
+    #[expect(dead_code, reason = "the bulk paths that read it come next")]
+    threads: NonZeroUsize,
     meter: Meter,
 }
 
@@ -47,6 +50,7 @@ impl Encryptor {
             context: EncryptionContext::new(),
             segment_len: None,
             backend: None,
+            threads: available_threads(),
             read_back: true,
         }
     }
@@ -196,6 +200,7 @@ pub struct EncryptorBuilder {
     context: EncryptionContext,
     segment_len: Option<u32>,
     backend: Option<Backend>,
+    threads: NonZeroUsize,
     read_back: bool,
 }
 
@@ -225,6 +230,15 @@ impl EncryptorBuilder {
     /// environment variable `TWINLOCK_AEAD` says, else the fastest there is.
     pub fn backend(mut self, backend: Backend) -> Self {
         self.backend = Some(backend);
+        self
+    }
+
+    /// On how many threads at most the bulk work is done. Without this on as
+    /// many as the process may use processors
+    /// ([`std::thread::available_parallelism`]). What one thread does as fast is
+    /// left to one.
+    pub fn threads(mut self, threads: NonZeroUsize) -> Self {
+        self.threads = threads;
         self
     }
 
@@ -283,6 +297,7 @@ impl EncryptorBuilder {
         Ok(Recipe {
             segment_len: checked_segment_len(self.segment_len.unwrap_or(DEFAULT_SEGMENT_LEN))?,
             backend: chosen_backend(self.backend)?,
+            threads: self.threads,
             keyslots: self.keyslots,
             context: self.context,
             read_back: self.read_back,
@@ -296,6 +311,7 @@ pub(crate) struct Recipe {
     context: EncryptionContext,
     segment_len: SegmentLen,
     backend: Backend,
+    threads: NonZeroUsize,
     read_back: bool,
 }
 
@@ -332,6 +348,7 @@ impl Recipe {
             payload_aad,
             segment_len: self.segment_len,
             backend: self.backend,
+            threads: self.threads,
             meter,
         })
     }
@@ -435,4 +452,9 @@ pub(crate) fn chosen_backend(chosen: Option<Backend>) -> Result<Backend, Backend
         (None, Ok(name)) if !name.is_empty() => name.parse(),
         (None, _) => Ok(Backend::default()),
     }
+}
+
+/// As many threads as the process may use processors; one if nobody can say.
+pub(crate) fn available_threads() -> NonZeroUsize {
+    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }

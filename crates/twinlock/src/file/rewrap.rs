@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::{self, Seek as _, SeekFrom, Write as _};
+use std::num::NonZeroUsize;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
@@ -163,7 +164,7 @@ impl Target {
                 .ok_or(ReadHeaderError::from(error.clone()).into()),
         }?;
         (&self.file).seek(SeekFrom::Start(headers.header_len() as u64))?;
-        let envelope = found.open.envelope(Backend::default());
+        let envelope = found.open.envelope(Backend::default(), NonZeroUsize::MIN);
         envelope.reader(&self.file).map_err(DecryptError::from)?;
         Ok(found)
     }
