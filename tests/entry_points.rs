@@ -2,7 +2,7 @@
 //! them all.
 
 use std::fs;
-use std::io::{Cursor, Read as _, Seek as _, SeekFrom};
+use std::io::{Cursor, Read as _, Seek as _, SeekFrom, Write as _};
 
 use futures_util::FutureExt as _;
 use tokio::io::AsyncReadExt as _;
@@ -22,6 +22,8 @@ pub(crate) enum Released {
     Streaming(Vec<u8>),
     /// Segment by segment, by what the size says.
     BySeeking(Vec<u8>),
+    /// Segment by segment, in no order; zeros elsewhere.
+    InPlaces(Vec<u8>),
 }
 
 /// An envelope as storage has it.
@@ -68,6 +70,8 @@ pub(crate) type EntryPoint = fn(&Decryptor, Stored<'_>) -> Outcome;
 pub(crate) const ENTRY_POINTS: &[(&str, EntryPoint)] = &[
     ("slice", slice),
     ("file", whole_file),
+    ("file in places", file_in_places),
+    ("pipeline", pipeline),
     ("stream", stream),
     ("tokio stream", tokio_stream),
     ("seek", seek),
@@ -109,6 +113,28 @@ fn whole_file(decryptor: &Decryptor, stored: Stored<'_>) -> Outcome {
         released: Released::AtOnce(fs::read(&to).unwrap_or_default()),
         result: result.map(drop),
     }
+}
+
+fn file_in_places(decryptor: &Decryptor, stored: Stored<'_>) -> Outcome {
+    let (mut input, mut output) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+    input.write_all(stored.bytes).unwrap();
+    let result = now(async {
+        let (envelope, _) = stored.open(decryptor).await?;
+        Ok(envelope.decrypt_file(&input, &output)?)
+    });
+    let mut released = Vec::new();
+    output.rewind().unwrap();
+    output.read_to_end(&mut released).unwrap();
+    Outcome { released: Released::InPlaces(released), result: result.map(drop) }
+}
+
+fn pipeline(decryptor: &Decryptor, stored: Stored<'_>) -> Outcome {
+    let mut released = Vec::new();
+    let result = now(async {
+        let (envelope, input) = stored.open(decryptor).await?;
+        Ok(envelope.decrypt(input, &mut released)?)
+    });
+    Outcome { released: Released::Streaming(released), result: result.map(drop) }
 }
 
 fn stream(decryptor: &Decryptor, stored: Stored<'_>) -> Outcome {

@@ -1,7 +1,7 @@
 //! What storage may do to a file: never a wrong byte out, and an error that
 //! says where.
 
-use std::thread;
+use std::{iter, thread};
 
 use proptest::prelude::*;
 use twinlock::{Backend, DecryptError, Decryptor, EncryptionContext, OpenError, PayloadError};
@@ -77,6 +77,36 @@ fn segments_keep_their_order_and_their_number() {
         let bytes = [&target.envelope[..HEADER + FLOE_HEADER], &payload].concat();
         target.assert_refused(&bytes, &format!("segments {arrangement:?}"));
     }
+}
+
+/// More segments than one worker takes at a time, so that several have some.
+#[test]
+fn no_worker_takes_what_is_not_authentic() {
+    let target = Target::of(plaintext(130 * FULL + 9));
+    let segments = target.segments();
+    let start = &target.envelope[..HEADER + FLOE_HEADER];
+    let with = |change: &dyn Fn(&mut Vec<Vec<u8>>)| {
+        let mut segments = segments.clone();
+        change(&mut segments);
+        [start, &segments.concat()].concat()
+    };
+    target.in_parallel(segments.len(), |i| {
+        let next = (i + 1) % segments.len();
+        let outcomes = target.assert_refused(&with(&|s| s[i][i % 41] ^= 1), "a flip");
+        outcomes.iter().for_each(|outcome| assert_blames(outcome, Some(i)));
+        target.assert_refused(&with(&|s| s.truncate(i)), "cut at a segment's end");
+        target.assert_refused(
+            &with(&|s| {
+                s.truncate(i + 1);
+                s[i].truncate(7);
+            }),
+            "cut in a segment",
+        );
+        target.assert_refused(&with(&|s| s.swap(i, next)), "two swapped");
+        target.assert_refused(&with(&|s| s[next] = segments[i].clone()), "one repeated");
+        target.assert_refused(&with(&|s| drop(s.remove(i))), "one left out");
+        target.assert_refused(&with(&|s| s.insert(i, segments[i].clone())), "one more");
+    });
 }
 
 #[test]
@@ -247,6 +277,13 @@ impl Target {
                 Released::AtOnce(released) => released.is_empty(),
                 Released::BySeeking(released) | Released::Streaming(released) => {
                     self.plaintext.starts_with(released)
+                }
+                Released::InPlaces(released) => {
+                    let known = self.plaintext.iter().map(Some).chain(iter::repeat(None));
+                    released
+                        .iter()
+                        .zip(known)
+                        .all(|(byte, known)| *byte == 0 || known == Some(byte))
                 }
             };
             assert!(fits, "{what}, {name}: a wrong byte came out");

@@ -247,7 +247,10 @@ fn decryptor(people: &People, backend: Backend) -> Decryptor {
 fn plaintext_of(outcome: Outcome) -> Vec<u8> {
     outcome.result.unwrap();
     match outcome.released {
-        Released::AtOnce(bytes) | Released::BySeeking(bytes) | Released::Streaming(bytes) => bytes,
+        Released::AtOnce(bytes)
+        | Released::BySeeking(bytes)
+        | Released::Streaming(bytes)
+        | Released::InPlaces(bytes) => bytes,
     }
 }
 

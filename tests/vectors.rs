@@ -97,9 +97,15 @@ fn compare(outcome: &Outcome, vector: &Vector) -> Result<(), String> {
         Released::AtOnce(bytes) if !whole => bytes.is_empty(),
         // It goes by the size, and may stop before a stream would.
         Released::BySeeking(bytes) if !whole => plaintext.starts_with(bytes),
-        Released::AtOnce(bytes) | Released::BySeeking(bytes) | Released::Streaming(bytes) => {
-            *bytes == plaintext
+        // Its length is what the size of the input says.
+        Released::InPlaces(bytes) if !whole => {
+            bytes.iter().zip(&plaintext).all(|(byte, known)| byte == known)
+                && bytes.iter().skip(plaintext.len()).all(|byte| *byte == 0)
         }
+        Released::AtOnce(bytes)
+        | Released::BySeeking(bytes)
+        | Released::Streaming(bytes)
+        | Released::InPlaces(bytes) => *bytes == plaintext,
     };
     if fits { Ok(()) } else { Err("releases what it must not".to_owned()) }
 }

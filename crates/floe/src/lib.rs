@@ -96,7 +96,7 @@ pub use key::{OpenError, OpenKey, SealKey};
 pub use layout::{Layout, LayoutError};
 pub use open::{Opener, SegmentError};
 pub use params::{ParamsError, SegmentLen};
-pub use place::{Finality, Place, Position, Sequence, TooManySegments};
+pub use place::{Finality, Place, Position, Run, Sequence, TooManySegments};
 pub use seal::{SealError, Sealer};
 pub use segment::{HeadError, PLAINTEXT_OFFSET, SEGMENT_OVERHEAD, SegmentHead, SegmentIv, TAG_LEN};
 

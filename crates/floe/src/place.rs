@@ -121,6 +121,23 @@ impl Sequence {
         Ok(place)
     }
 
+    /// The next `len` places, none of which is the last.
+    ///
+    /// # Errors
+    ///
+    /// [`TooManySegments`] when they would reach position 2^40 - 1, which can
+    /// only be the last.
+    pub fn run(&mut self, len: u64) -> Result<Run, TooManySegments> {
+        let start = self.next;
+        match start.checked_add(len) {
+            Some(end) if end < MAX_SEGMENTS => {
+                self.next = end;
+                Ok(Run { next: start, end })
+            }
+            _ => Err(TooManySegments),
+        }
+    }
+
     /// The place of the last segment.
     pub fn last(self) -> Place {
         Place::new(Position(self.next), Finality::Last)
@@ -129,6 +146,27 @@ impl Sequence {
     #[cfg(test)]
     pub(crate) fn starting_at(position: Position) -> Self {
         Self { next: position.0 }
+    }
+}
+
+/// Places in a row that are not the last, each given once. From
+/// [`Sequence::run`], for whoever seals some segments while others are read.
+#[derive(Debug)]
+pub struct Run {
+    next: u64,
+    end: u64,
+}
+
+impl Iterator for Run {
+    type Item = Place;
+
+    fn next(&mut self) -> Option<Place> {
+        if self.next == self.end {
+            return None;
+        }
+        let place = Place::new(Position(self.next), Finality::NotLast);
+        self.next += 1;
+        Some(place)
     }
 }
 

@@ -1,6 +1,7 @@
 //! From an unverified header and two holders to an open envelope.
 
-use std::io::{self, Read, Seek, SeekFrom};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use twinlock_format::{
 };
 use twinlock_keys::{CustomerKey, KeyHolder, KeyUri, ProviderKey, Secret};
 
+use crate::bulk::{self, FileAt};
 use crate::cache::UnwrapCache;
 use crate::encrypt::{available_threads, chosen_backend};
 use crate::payload::{DecryptReader, Meter, PayloadError, SeekReader, open_floe};
@@ -414,7 +416,6 @@ pub struct Envelope {
     payload_aad: [u8; PAYLOAD_AAD_LEN],
     detached: bool,
     backend: Backend,
-    #[expect(dead_code, reason = "the bulk paths that read it come next")]
     threads: NonZeroUsize,
     meter: Meter,
 }
@@ -442,6 +443,43 @@ impl Envelope {
     pub fn reader<R: Read>(&self, mut input: R) -> io::Result<DecryptReader<R>> {
         let key = self.payload_key(&mut input)?;
         Ok(DecryptReader::new(input, &key, self.first_segment(), self.meter.clone()))
+    }
+
+    /// Decrypts all that `input` has to `output`, and returns the number of
+    /// plaintext bytes. Several threads open; `input` stands where
+    /// [`Envelope::reader`] wants it.
+    ///
+    /// Nothing is written before it was verified, but the end is verified last:
+    /// after an error `output` has a verified *prefix*.
+    ///
+    /// # Errors
+    /// When reading or writing fails, or the payload is not authentic
+    /// ([`PayloadError::of`]).
+    pub fn decrypt(
+        &self,
+        mut input: impl Read + Send,
+        mut output: impl Write + Send,
+    ) -> io::Result<u64> {
+        let key = self.payload_key(&mut input)?;
+        let start = self.first_segment();
+        let len = bulk::stream::open(&key, start, &self.meter, self.threads, input, &mut output)?;
+        output.flush()?;
+        Ok(len)
+    }
+
+    /// Decrypts the regular file `input`, which is all of the envelope (or of the
+    /// payload whose header is kept apart), to the empty one `output`; returns
+    /// the number of plaintext bytes. Several threads work, each at its own
+    /// place, and where the files stand does not matter.
+    ///
+    /// # Errors
+    /// When reading or writing fails, or the payload is not authentic. What
+    /// `output` has then is verified, and has gaps: it is of no use.
+    pub fn decrypt_file(&self, input: &File, output: &File) -> io::Result<u64> {
+        let start = if self.detached { 0 } else { self.payload_start() };
+        let key = self.payload_key(&mut FileAt { file: input, offset: start })?;
+        let start = self.first_segment();
+        bulk::file::open(&key, start, &self.meter, self.threads, input, output)
     }
 
     /// Reads any part of the plaintext. The envelope, or the payload whose header

@@ -1,5 +1,6 @@
 //! From two holders to an encryptor for one payload.
 
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::num::NonZeroUsize;
 
@@ -17,6 +18,7 @@ use twinlock_keys::{
 };
 
 use crate::batch::Batch;
+use crate::bulk;
 use crate::limits::PairLimits;
 use crate::payload::{EncryptWriter, Meter};
 use crate::random;
@@ -37,7 +39,6 @@ pub struct Encryptor {
     payload_aad: [u8; PAYLOAD_AAD_LEN],
     segment_len: SegmentLen,
     backend: Backend,
-    #[expect(dead_code, reason = "the bulk paths that read it come next")]
     threads: NonZeroUsize,
     meter: Meter,
 }
@@ -129,15 +130,38 @@ impl Encryptor {
     }
 
     /// Encrypts all of `input` to `output`; returns the number of plaintext
-    /// bytes.
+    /// bytes. Several threads seal; each has one buffer, however slow the ends
+    /// are. A short input is done on the caller's thread.
     ///
     /// # Errors
     /// When reading or writing fails; what was written by then is no envelope.
-    pub fn encrypt(self, mut input: impl Read, output: impl Write) -> io::Result<u64> {
-        let mut writer = self.writer(output)?;
-        let len = writer.read_from(&mut input)?;
-        writer.finish()?.flush()?;
+    pub fn encrypt(
+        self,
+        input: impl Read + Send,
+        mut output: impl Write + Send,
+    ) -> io::Result<u64> {
+        let (meter, threads) = (self.meter.clone(), self.threads);
+        let (key, start) = self.start().map_err(io::Error::other)?;
+        output.write_all(&start)?;
+        let len = bulk::stream::seal(&key, &meter, threads, input, &mut output)?;
+        output.flush()?;
         Ok(len)
+    }
+
+    /// Encrypts all of the regular file `input` to the empty one `output`, from
+    /// several threads, each at its own place; returns the number of plaintext
+    /// bytes. Where the files stand does not matter. What follows (to flush it
+    /// to the disk, to give it a name) is the caller's, or
+    /// [`file::encrypt_file`](crate::file::encrypt_file)'s.
+    ///
+    /// # Errors
+    /// When reading or writing fails, or the input changed meanwhile
+    /// ([`file::Changed`](crate::file::Changed)); what was written by then is no
+    /// envelope.
+    pub fn encrypt_file(self, input: &File, output: &File) -> io::Result<u64> {
+        let (meter, threads) = (self.meter.clone(), self.threads);
+        let (key, start) = self.start().map_err(io::Error::other)?;
+        bulk::file::seal(&key, &start, &meter, threads, input, output)
     }
 
     /// Writes the header to `output` and returns a writer for the plaintext,

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, Metadata};
-use std::io::{self, Seek as _, SeekFrom, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tempfile::NamedTempFile;
 
-use crate::{DecryptError, Decryptor, Encryptor};
+use crate::{DecryptError, Decryptor, Encryptor, Envelope, read_header};
 
 mod detached;
 mod headers;
@@ -16,6 +16,7 @@ mod reencrypt;
 mod rewrap;
 mod target;
 
+pub use crate::bulk::file::Changed;
 pub use detached::{commit_detached, decrypt_file_detached, encrypt_file_detached};
 pub use headers::Headers;
 pub use reencrypt::{FileReencrypt, ReencryptFileError, reencrypt_file};
@@ -186,9 +187,17 @@ pub fn encrypt_file(
         check_free_space(folder_of(to), len)?;
     }
     let mut output = OutputFile::create_like(to, overwrite, metadata)?;
-    let len = encryptor.encrypt(input, &mut output)?;
+    let len = encrypt_to(encryptor, input, &mut output)?;
     output.commit()?;
     Ok(len)
+}
+
+/// By the way that is quickest for what `input` is.
+fn encrypt_to(encryptor: Encryptor, input: File, output: &mut OutputFile) -> io::Result<u64> {
+    match input.metadata()?.is_file() {
+        true => encryptor.encrypt_file(&input, output.file()),
+        false => encryptor.encrypt(input, output),
+    }
 }
 
 /// Decrypts the file `from` to the new file `to`, which gets its permissions (see
@@ -208,17 +217,32 @@ pub async fn decrypt_file(
 ) -> Result<u64, DecryptError> {
     let mut input = File::open(from)?;
     let metadata = input.metadata()?;
-    let mut reader = match metadata.is_file() {
+    let envelope = match metadata.is_file() {
         true => {
             let headers = Headers::read(&input, from).map_err(DecryptError::from)?;
-            input.seek(SeekFrom::Start(headers.header_len() as u64))?;
-            headers.open(decryptor).await?.reader(input)?
+            headers.open(decryptor).await?
         }
-        false => decryptor.reader(input).await?,
+        false => decryptor.open(read_header(&mut input)?).await?,
     };
+    decrypt_to(&envelope, input, metadata, to, overwrite)
+}
+
+/// Decrypts what is behind the header, or all of a payload whose header is kept
+/// apart.
+fn decrypt_to(
+    envelope: &Envelope,
+    input: File,
+    metadata: Metadata,
+    to: &Path,
+    overwrite: bool,
+) -> Result<u64, DecryptError> {
+    let is_file = metadata.is_file();
     check_free_space(folder_of(to), metadata.len())?;
     let mut output = OutputFile::create_like(to, overwrite, metadata)?;
-    let len = reader.write_to(&mut output)?;
+    let len = match is_file {
+        true => envelope.decrypt_file(&input, output.file())?,
+        false => envelope.decrypt(input, &mut output)?,
+    };
     output.commit()?;
     Ok(len)
 }

@@ -207,6 +207,7 @@
 mod batch;
 #[cfg(feature = "blocking")]
 mod blocking;
+mod bulk;
 mod cache;
 mod decrypt;
 mod encrypt;

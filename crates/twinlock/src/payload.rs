@@ -1,7 +1,6 @@
 //! The payload as streams: what is written is sealed, what is read was
 //! verified.
 
-mod buffer;
 mod error;
 mod meter;
 mod open;

@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use super::{OutputFile, check_free_space, folder_of};
+use super::{OutputFile, check_free_space, decrypt_to, encrypt_to, folder_of};
 use crate::{DecryptError, Decryptor, Encryptor, read_detached_header};
 
 /// As [`encrypt_file`](super::encrypt_file), with the header in the new file
@@ -32,7 +32,7 @@ pub fn encrypt_file_detached(
     let mut header = OutputFile::create_like(header, false, metadata.clone())?;
     header.write_all(encryptor.header())?;
     let mut output = OutputFile::create_like(to, overwrite, metadata)?;
-    let len = encryptor.encrypt(input, &mut output)?;
+    let len = encrypt_to(encryptor, input, &mut output)?;
     commit_detached(header, output)?;
     Ok(len)
 }
@@ -78,12 +78,8 @@ pub async fn decrypt_file_detached(
     let input = File::open(from)?;
     let metadata = input.metadata()?;
     let header = read_detached_header(&mut File::open(header)?)?;
-    let mut reader = decryptor.open(header).await?.detached().reader(input)?;
-    check_free_space(folder_of(to), metadata.len())?;
-    let mut output = OutputFile::create_like(to, overwrite, metadata)?;
-    let len = reader.write_to(&mut output)?;
-    output.commit()?;
-    Ok(len)
+    let envelope = decryptor.open(header).await?.detached();
+    decrypt_to(&envelope, input, metadata, to, overwrite)
 }
 
 #[cfg(test)]

@@ -49,16 +49,14 @@ pub async fn reencrypt_file(
     let header_len = headers.header_len();
     let envelope = headers.open(decryptor).await?;
     let old = envelope.header().clone();
-    let mut reader = envelope.reader(behind(&target, header_len)?)?;
+    let reader = envelope.reader(behind(&target, header_len)?)?;
     check_free_space(folder_of(&target.path), metadata.len())?;
 
     let encryptor = builder.context(old.context().clone()).prepare().await?;
     let envelope_id = encryptor.envelope_id();
     let mut output = OutputFile::create(&target.path, true)?;
     target.give_to_owner(output.file())?;
-    let mut writer = encryptor.writer(output)?;
-    let plaintext_len = writer.read_from(&mut reader)?;
-    let mut output = writer.finish()?;
+    let plaintext_len = encryptor.encrypt(reader, output.file())?;
     output.file().set_permissions(metadata.permissions())?;
     let envelope_len = output.file().metadata()?.len();
     reached(Step::CopyGrows);

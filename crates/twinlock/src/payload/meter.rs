@@ -22,7 +22,7 @@ impl Counter {
 pub(crate) struct Meter(Vec<Counter>);
 
 impl Meter {
-    pub(super) fn add(&self, bytes: usize) {
+    pub(crate) fn add(&self, bytes: usize) {
         self.0.iter().for_each(|counter| counter.add(bytes));
     }
 }

@@ -9,8 +9,8 @@ use twinlock_floe::{
 };
 
 use super::PayloadError;
-use super::buffer::Buffer;
 use super::meter::Meter;
+use crate::bulk::buffer::Buffer;
 use crate::encrypt::accepted_segment_len;
 
 /// Verifies the payload's own header, which stands at `offset` of the file.

@@ -6,8 +6,8 @@ use twinlock_floe::{
 };
 use twinlock_keys::RandomnessError;
 
-use super::buffer::Buffer;
 use super::meter::Meter;
+use crate::bulk::buffer::Buffer;
 use crate::random::SegmentIvs;
 
 pub(super) struct SegmentSealer {
@@ -68,7 +68,7 @@ impl SegmentSealer {
         self.sealer
             .seal(place, self.ivs.next()?, &mut self.buffer[..len])
             .expect("what is filled is at most a segment");
-        Ok(self.buffer.into_public(len))
+        Ok(self.buffer[..len].to_vec())
     }
 }
 

@@ -5,8 +5,8 @@ use std::io::{self, Read, Seek, SeekFrom};
 use twinlock_floe::{Layout, OpenKey, Opener, PLAINTEXT_OFFSET, TAG_LEN};
 
 use super::PayloadError;
-use super::buffer::Buffer;
 use super::meter::Meter;
+use crate::bulk::buffer::Buffer;
 
 /// Reads any part of an envelope's plaintext, and touches only the segments
 /// that hold it.
