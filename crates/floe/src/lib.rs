@@ -64,7 +64,8 @@
 //!
 //! - Reordered, duplicated, dropped, truncated, appended, altered or spliced
 //!   segments do not open, nor does anything under another key or AAD.
-//! - A failed [`Opener::open`] leaves no plaintext behind in the buffer.
+//! - A failed [`Opener::open`] or [`Opener::open_into`] leaves no plaintext
+//!   behind in the buffer.
 //! - One header is for one payload. A place sealed twice gives two authentic
 //!   segments, and storage may then choose between them; [`Sequence`] gives
 //!   each place once, while with [`Layout`] this is the caller's duty.

@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::key::CurrentKey;
 use crate::place::{Place, Position};
-use crate::segment::Parts;
+use crate::segment::{Parts, Received, length_field};
 
 /// One worker's opener, from [`OpenKey::opener`](crate::OpenKey::opener).
 pub struct Opener {
@@ -35,7 +35,7 @@ impl Opener {
         let position = place.position();
         let parts = Parts::of(buf, &place, self.key.segment_len())
             .ok_or(SegmentError::Len { position, len })?;
-        if *parts.length_field != parts.expected_length_field(place.finality()) {
+        if *parts.length_field != length_field(place.finality(), parts.text.len()) {
             return Err(SegmentError::LengthField { position });
         }
         let aead = self.key.at(position);
@@ -50,6 +50,39 @@ impl Opener {
         }
     }
 
+    /// As [`Opener::open`], from one buffer into another: nothing is copied on
+    /// the way.
+    ///
+    /// `segment` is the whole segment, and `plaintext` 32 bytes shorter.
+    ///
+    /// # Errors
+    ///
+    /// As [`Opener::open`], and [`SegmentError::PlaintextLen`] when `plaintext`
+    /// has another length than what is in the segment. Then `plaintext` holds
+    /// nothing that was decrypted: it is as it was, or zeros.
+    pub fn open_into(
+        &mut self,
+        place: Place,
+        segment: &[u8],
+        plaintext: &mut [u8],
+    ) -> Result<(), SegmentError> {
+        let position = place.position();
+        let parts = Received::of(segment, &place, self.key.segment_len())
+            .ok_or(SegmentError::Len { position, len: segment.len() })?;
+        if *parts.length_field != length_field(place.finality(), parts.text.len()) {
+            return Err(SegmentError::LengthField { position });
+        }
+        let (len, expected) = (plaintext.len(), parts.text.len());
+        if len != expected {
+            return Err(SegmentError::PlaintextLen { position, len, expected });
+        }
+        let aead = self.key.at(position);
+        aead.open_into(parts.iv, &place.aad(), parts.text, plaintext, parts.tag).map_err(|_| {
+            plaintext.fill(0); // as in `open`
+            SegmentError::NotAuthentic { position }
+        })
+    }
+
     pub(crate) fn new(key: CurrentKey) -> Self {
         Self { key }
     }
@@ -61,8 +94,9 @@ impl fmt::Debug for Opener {
     }
 }
 
-/// Why a segment was not opened. All of these are what hostile or damaged
-/// storage can cause; [`SegmentError::Len`] also a caller who cuts wrongly.
+/// Why a segment was not opened. All of these but [`SegmentError::PlaintextLen`]
+/// are what hostile or damaged storage can cause; [`SegmentError::Len`] also a
+/// caller who cuts wrongly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum SegmentError {
@@ -79,6 +113,16 @@ pub enum SegmentError {
     LengthField {
         /// The segment's position.
         position: Position,
+    },
+    /// The buffer for the plaintext is not as long as that is: a misuse.
+    #[error("segment {position} has {expected} bytes of plaintext, not {len}")]
+    PlaintextLen {
+        /// The segment's position.
+        position: Position,
+        /// The buffer's length in bytes.
+        len: usize,
+        /// The segment's length in bytes, less its overhead.
+        expected: usize,
     },
     /// The tag failed.
     #[error("segment {position} is not authentic")]

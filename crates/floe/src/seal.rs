@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::key::CurrentKey;
 use crate::place::{Place, Position};
-use crate::segment::{Parts, SegmentIv};
+use crate::segment::{Parts, SegmentIv, length_field};
 
 /// One worker's sealer, from [`SealKey::sealer`](crate::SealKey::sealer).
 pub struct Sealer {
@@ -31,10 +31,43 @@ impl Sealer {
         let position = place.position();
         let parts = Parts::of(buf, &place, self.key.segment_len())
             .ok_or(SealError::Len { position, len })?;
-        *parts.length_field = parts.expected_length_field(place.finality());
+        *parts.length_field = length_field(place.finality(), parts.text.len());
         *parts.iv = *iv.as_bytes();
         let aead = self.key.at(position);
         *parts.tag = aead.seal_in_place(iv.as_bytes(), &place.aad(), parts.text);
+        Ok(())
+    }
+
+    /// As [`Sealer::seal`], from one buffer into another: nothing is copied on
+    /// the way.
+    ///
+    /// `segment` is the whole segment, all of which is written, and 32 bytes
+    /// longer than `plaintext`.
+    ///
+    /// # Errors
+    ///
+    /// [`SealError::Len`] when `segment` has another length than a segment of
+    /// that place, and [`SealError::PlaintextLen`] when `plaintext` does not
+    /// fill it; `segment` is left as it was.
+    pub fn seal_from(
+        &mut self,
+        place: Place,
+        iv: SegmentIv,
+        plaintext: &[u8],
+        segment: &mut [u8],
+    ) -> Result<(), SealError> {
+        let len = segment.len();
+        let position = place.position();
+        let parts = Parts::of(segment, &place, self.key.segment_len())
+            .ok_or(SealError::Len { position, len })?;
+        let (len, expected) = (plaintext.len(), parts.text.len());
+        if len != expected {
+            return Err(SealError::PlaintextLen { position, len, expected });
+        }
+        *parts.length_field = length_field(place.finality(), len);
+        *parts.iv = *iv.as_bytes();
+        let aead = self.key.at(position);
+        *parts.tag = aead.seal_from(iv.as_bytes(), &place.aad(), plaintext, parts.text);
         Ok(())
     }
 
@@ -60,5 +93,15 @@ pub enum SealError {
         position: Position,
         /// The buffer's length in bytes.
         len: usize,
+    },
+    /// The plaintext does not fill the segment that it was to be sealed into.
+    #[error("segment {position} takes {expected} bytes of plaintext, not {len}")]
+    PlaintextLen {
+        /// The segment's position.
+        position: Position,
+        /// The plaintext's length in bytes.
+        len: usize,
+        /// The segment's length in bytes, less its overhead.
+        expected: usize,
     },
 }

@@ -111,16 +111,38 @@ impl<'a> Parts<'a> {
         let (text, tag) = rest.split_last_chunk_mut()?;
         Some(Self { length_field, iv, text, tag })
     }
+}
 
-    /// The length field that a segment of this size and finality must have.
-    pub(crate) fn expected_length_field(&self, finality: Finality) -> [u8; LENGTH_FIELD_LEN] {
-        let field = match finality {
-            Finality::NotLast => NOT_LAST,
-            Finality::Last => u32::try_from(self.text.len() + SEGMENT_OVERHEAD)
-                .expect("a segment is at most 16 MiB"),
-        };
-        field.to_be_bytes()
+/// A received segment, cut into its parts.
+pub(crate) struct Received<'a> {
+    pub(crate) length_field: &'a [u8; LENGTH_FIELD_LEN],
+    pub(crate) iv: &'a [u8; SegmentIv::LEN],
+    pub(crate) text: &'a [u8],
+    pub(crate) tag: &'a [u8; TAG_LEN],
+}
+
+impl<'a> Received<'a> {
+    /// As [`Parts::of`].
+    pub(crate) fn of(segment: &'a [u8], place: &Place, segment_len: SegmentLen) -> Option<Self> {
+        if !fits(segment.len(), place.finality(), segment_len) {
+            return None;
+        }
+        let (length_field, rest) = segment.split_first_chunk()?;
+        let (iv, rest) = rest.split_first_chunk()?;
+        let (text, tag) = rest.split_last_chunk()?;
+        Some(Self { length_field, iv, text, tag })
     }
+}
+
+/// The length field of a segment with so many bytes of text.
+pub(crate) fn length_field(finality: Finality, text_len: usize) -> [u8; LENGTH_FIELD_LEN] {
+    let field = match finality {
+        Finality::NotLast => NOT_LAST,
+        Finality::Last => {
+            u32::try_from(text_len + SEGMENT_OVERHEAD).expect("a segment is at most 16 MiB")
+        }
+    };
+    field.to_be_bytes()
 }
 
 fn fits(len: usize, finality: Finality, segment_len: SegmentLen) -> bool {

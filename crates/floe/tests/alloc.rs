@@ -53,10 +53,13 @@ fn no_allocation_per_segment() {
         let (mut sealer, mut opener) = (seal_key.sealer(), open_key.opener());
         let (mut sealing, mut opening) = (Sequence::new(), Sequence::new());
         let mut segment = vec![0; 4096];
+        let mut plaintext = vec![0; 4064];
         let mut both = || {
             let iv = SegmentIv::new([3; 12]);
             sealer.seal(sealing.next().unwrap(), iv, &mut segment).unwrap();
             opener.open(opening.next().unwrap(), &mut segment).unwrap();
+            sealer.seal_from(sealing.next().unwrap(), iv, &plaintext, &mut segment).unwrap();
+            opener.open_into(opening.next().unwrap(), &segment, &mut plaintext).unwrap();
         };
         both(); // derives the AES keys
         let allocated = allocations(|| (0..1000).for_each(|_| both()));
@@ -73,6 +76,12 @@ fn no_allocation_for_a_forged_segment() {
         let mut segment = vec![0xFF; 4096];
         let mut forged = || opener.open(Sequence::new().next().unwrap(), &mut segment).is_err();
         assert!(forged());
+        assert_eq!(allocations(|| assert!(forged())), 0, "{backend}");
+        let (segment, mut plaintext) = (vec![0xFF; 4096], vec![0; 4064]);
+        let mut forged = || {
+            let place = Sequence::new().next().unwrap();
+            opener.open_into(place, &segment, &mut plaintext).is_err()
+        };
         assert_eq!(allocations(|| assert!(forged())), 0, "{backend}");
     }
 }

@@ -107,6 +107,15 @@ pub(crate) trait Aead: Send + Sync {
         text: &mut [u8],
     ) -> [u8; TAG_LEN];
 
+    /// Writes `plaintext`'s ciphertext, which is as long.
+    fn seal_from(
+        &self,
+        nonce: &[u8; SegmentIv::LEN],
+        aad: &[u8],
+        plaintext: &[u8],
+        ciphertext: &mut [u8],
+    ) -> [u8; TAG_LEN];
+
     /// Turns the ciphertext in `text` into plaintext. When it was forged,
     /// `text` may hold anything afterwards, plaintext included.
     fn open_in_place(
@@ -114,6 +123,17 @@ pub(crate) trait Aead: Send + Sync {
         nonce: &[u8; SegmentIv::LEN],
         aad: &[u8],
         text: &mut [u8],
+        tag: &[u8; TAG_LEN],
+    ) -> Result<(), Forged>;
+
+    /// Writes `ciphertext`'s plaintext, which is as long. When it was forged,
+    /// `plaintext` may hold anything afterwards.
+    fn open_into(
+        &self,
+        nonce: &[u8; SegmentIv::LEN],
+        aad: &[u8],
+        ciphertext: &[u8],
+        plaintext: &mut [u8],
         tag: &[u8; TAG_LEN],
     ) -> Result<(), Forged>;
 }

@@ -1,5 +1,6 @@
 //! AES-256-GCM by RustCrypto.
 
+use aes_gcm::aead::inout::InOutBuf;
 use aes_gcm::{AeadInOut, Aes256Gcm, KeyInit};
 
 use super::{Aead, Forged};
@@ -28,6 +29,19 @@ impl Aead for RustCrypto {
             .into()
     }
 
+    fn seal_from(
+        &self,
+        nonce: &[u8; SegmentIv::LEN],
+        aad: &[u8],
+        plaintext: &[u8],
+        ciphertext: &mut [u8],
+    ) -> [u8; TAG_LEN] {
+        self.0
+            .encrypt_inout_detached(nonce.into(), aad, both(plaintext, ciphertext))
+            .expect("a segment is shorter than AES-GCM's 2^36 bytes")
+            .into()
+    }
+
     fn open_in_place(
         &self,
         nonce: &[u8; SegmentIv::LEN],
@@ -39,4 +53,21 @@ impl Aead for RustCrypto {
             .decrypt_inout_detached(nonce.into(), aad, text.into(), tag.into())
             .map_err(|_| Forged)
     }
+
+    fn open_into(
+        &self,
+        nonce: &[u8; SegmentIv::LEN],
+        aad: &[u8],
+        ciphertext: &[u8],
+        plaintext: &mut [u8],
+        tag: &[u8; TAG_LEN],
+    ) -> Result<(), Forged> {
+        self.0
+            .decrypt_inout_detached(nonce.into(), aad, both(ciphertext, plaintext), tag.into())
+            .map_err(|_| Forged)
+    }
+}
+
+fn both<'i, 'o>(from: &'i [u8], into: &'o mut [u8]) -> InOutBuf<'i, 'o, u8> {
+    InOutBuf::new(from, into).expect("both are as long")
 }

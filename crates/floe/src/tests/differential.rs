@@ -4,7 +4,7 @@
 use floe_rs::gcm::{FloeDecryptor, FloeEncryptor, FloeKey, Header as TheirHeader, Segment};
 use proptest::prelude::*;
 
-use super::support::{Case, READERS, message, segment_iv, unsealed};
+use super::support::{Case, OPENS, READERS, SEALS, message, segment_iv};
 use crate::{Backend, Finality, Header, Layout, OpenKey, SEGMENT_OVERHEAD, SegmentLen};
 
 proptest! {
@@ -85,30 +85,31 @@ fn far_positions_agree_with_floe_rs() {
 fn floe_rs_opens_our_segment(layout: &Layout, index: u64, backend: Backend) {
     let case = Case::new(64);
     let (key, header) = case.seal_key(backend);
-    let place = layout.place(index).unwrap();
-    let last = place.finality() == Finality::Last;
-    let mut segment = unsealed(&message(32));
-    key.sealer().seal(place, segment_iv(index), &mut segment).unwrap();
-
-    let mut opened = [0; 32];
-    their_decryptor::<64>(&case, &header)
-        .decrypt_segment(&Segment::from_bytes(&segment).unwrap(), &mut opened, index, last)
-        .unwrap();
-    assert_eq!(opened[..], message(32), "{index}, {backend}");
+    let last = layout.place(index).unwrap().finality() == Finality::Last;
+    for seal in SEALS {
+        let place = layout.place(index).unwrap();
+        let segment = seal(&mut key.sealer(), place, segment_iv(index), &message(32));
+        let mut opened = [0; 32];
+        their_decryptor::<64>(&case, &header)
+            .decrypt_segment(&Segment::from_bytes(&segment).unwrap(), &mut opened, index, last)
+            .unwrap();
+        assert_eq!(opened[..], message(32), "{index}, {backend}");
+    }
 }
 
 fn we_open_the_segment_of_floe_rs(layout: &Layout, index: u64, backend: Backend) {
     let case = Case::new(64);
     let theirs = FloeEncryptor::<64>::new(&their_key(&case.key), &case.aad);
-    let place = layout.place(index).unwrap();
-    let last = place.finality() == Finality::Last;
+    let last = layout.place(index).unwrap().finality() == Finality::Last;
     let mut segment = [0; 64];
     theirs.encrypt_segment(&message(32), &mut segment, index, last).unwrap();
 
     let header = header_bytes(theirs.header());
     let key = OpenKey::open(&case.key, &case.aad, &header, backend).unwrap();
-    let opened = key.opener().open(place, &mut segment).unwrap();
-    assert_eq!(*opened, message(32), "{index}, {backend}");
+    for open in OPENS {
+        let opened = open(&mut key.opener(), layout.place(index).unwrap(), &segment).unwrap();
+        assert_eq!(opened, message(32), "{index}, {backend}");
+    }
 }
 
 fn ours_to_theirs<const S: u32>(key: [u8; 32], iv: [u8; 32], aad: &[u8], len: usize) {

@@ -1,9 +1,8 @@
 //! What storage may do to a payload. Every one of these must be an error.
 
-use super::support::{Case, READERS, message, segment_iv, unsealed};
+use super::support::{Case, OPENS, READERS, message, segment_iv, unsealed};
 use crate::{
     Backend, Header, OpenError, OpenKey, PLAINTEXT_OFFSET, SealError, SegmentError, Sequence,
-    TAG_LEN,
 };
 
 const SEGMENT: usize = 64;
@@ -111,8 +110,10 @@ fn finality_cannot_be_changed() {
         let mut opener = case.open_key(backend, &good).unwrap().opener();
         let mut ended = segments(&good)[0].clone();
         ended[..4].copy_from_slice(&64u32.to_be_bytes());
-        let refused = opener.open(Sequence::new().last(), &mut ended).unwrap_err();
-        assert!(matches!(refused, SegmentError::NotAuthentic { .. }), "{refused}");
+        for open in OPENS {
+            let (refused, _) = open(&mut opener, Sequence::new().last(), &ended).unwrap_err();
+            assert!(matches!(refused, SegmentError::NotAuthentic { .. }), "{refused}");
+        }
         assert_refused(&case, &with_segments(&good, &[ended]), "ended early");
     }
 
@@ -121,8 +122,11 @@ fn finality_cannot_be_changed() {
         let mut opener = case.open_key(backend, &one).unwrap().opener();
         let mut goes_on = segments(&one)[0].clone();
         goes_on[..4].copy_from_slice(&[0xFF; 4]);
-        let refused = opener.open(Sequence::new().next().unwrap(), &mut goes_on).unwrap_err();
-        assert!(matches!(refused, SegmentError::NotAuthentic { .. }), "{refused}");
+        for open in OPENS {
+            let place = Sequence::new().next().unwrap();
+            let (refused, _) = open(&mut opener, place, &goes_on).unwrap_err();
+            assert!(matches!(refused, SegmentError::NotAuthentic { .. }), "{refused}");
+        }
     }
 }
 
@@ -188,9 +192,10 @@ fn a_failure_leaves_no_plaintext() {
         for byte in [4, PLAINTEXT_OFFSET, 2000, 4095] {
             let mut segment = good[Header::LEN..].to_vec();
             segment[byte] ^= 1;
-            opener.open(Sequence::new().last(), &mut segment).unwrap_err();
-            let text = &segment[PLAINTEXT_OFFSET..segment.len() - TAG_LEN];
-            assert!(text.iter().all(|&byte| byte == 0), "{backend}");
+            for open in OPENS {
+                let (_, left) = open(&mut opener, Sequence::new().last(), &segment).unwrap_err();
+                assert_eq!(left, vec![0; 4064], "{backend}");
+            }
         }
     }
 }
@@ -213,11 +218,41 @@ fn buffers_of_the_wrong_length_are_refused_and_left_alone() {
             let long = len == 63;
             let sealed = sealer.seal(place(long), iv, &mut buf).unwrap_err();
             assert!(matches!(sealed, SealError::Len { len: was, .. } if was == len));
+            let sealed = sealer.seal_from(place(long), iv, &message(32), &mut buf).unwrap_err();
+            assert!(matches!(sealed, SealError::Len { len: was, .. } if was == len));
             let opened = opener.open(place(long), &mut buf).unwrap_err();
+            assert!(matches!(opened, SegmentError::Len { len: was, .. } if was == len));
+            let opened = opener.open_into(place(long), &before, &mut buf).unwrap_err();
             assert!(matches!(opened, SegmentError::Len { len: was, .. } if was == len));
             assert_eq!(buf, before);
         }
         let mut segment = unsealed(&message(32));
         sealer.seal(Sequence::new().last(), segment_iv(0), &mut segment).unwrap();
+    }
+}
+
+#[test]
+fn plaintexts_that_do_not_fit_the_segment_are_refused() {
+    let case = Case::new(64);
+    let good = case.seal(Backend::default(), &message(20));
+    for &backend in Backend::available() {
+        let mut sealer = case.seal_key(backend).0.sealer();
+        let mut opener = case.open_key(backend, &good).unwrap().opener();
+        for len in (0..20).chain(21..70) {
+            let (last, iv) = (|| Sequence::new().last(), segment_iv(0));
+            let mut segment = [0xEE; 52];
+            let refused = sealer.seal_from(last(), iv, &message(len), &mut segment).unwrap_err();
+            assert_eq!(
+                refused.to_string(),
+                format!("segment 0 takes 20 bytes of plaintext, not {len}")
+            );
+            assert_eq!(segment, [0xEE; 52]);
+
+            let mut plaintext = vec![0xEE; len];
+            let refused = opener.open_into(last(), &good[Header::LEN..], &mut plaintext);
+            let expected = format!("segment 0 has 20 bytes of plaintext, not {len}");
+            assert_eq!(refused.unwrap_err().to_string(), expected);
+            assert_eq!(plaintext, vec![0xEE; len]);
+        }
     }
 }

@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use crate::place::Rotation;
 use crate::{
-    Backend, Finality, Header, Layout, OpenKey, PLAINTEXT_OFFSET, Place, SEGMENT_OVERHEAD, SealKey,
-    SegmentHead, SegmentIv, SegmentLen, Sequence,
+    Backend, Finality, Header, Layout, OpenKey, Opener, PLAINTEXT_OFFSET, Place, SEGMENT_OVERHEAD,
+    SealKey, Sealer, SegmentError, SegmentHead, SegmentIv, SegmentLen, Sequence, TAG_LEN,
 };
 
 pub(super) type TestResult<T> = Result<T, Box<dyn Error>>;
@@ -15,7 +15,21 @@ pub(super) type TestResult<T> = Result<T, Box<dyn Error>>;
 pub(super) type Reader = fn(&Case, Backend, &[u8]) -> TestResult<Vec<u8>>;
 
 /// Every way to read a payload: each must give the same answer.
-pub(super) const READERS: [Reader; 2] = [Case::open_stream, Case::open_backwards];
+pub(super) const READERS: [Reader; 3] =
+    [Case::open_stream, Case::open_backwards, Case::open_into_backwards];
+
+/// The two ways to seal a segment: each must give the same bytes.
+pub(super) const SEALS: [Seal; 2] = [seal_in_place, seal_from];
+
+/// A function that seals one segment.
+pub(super) type Seal = fn(&mut Sealer, Place, SegmentIv, &[u8]) -> Vec<u8>;
+
+/// The two ways to open a segment.
+pub(super) const OPENS: [Open; 2] = [open_in_place, open_into];
+
+/// A function that opens one segment. Without an error it gives the plaintext,
+/// with one what it left where that would be.
+pub(super) type Open = fn(&mut Opener, Place, &[u8]) -> Result<Vec<u8>, (SegmentError, Vec<u8>)>;
 
 /// What the two ends of a payload agree on.
 #[derive(Clone, Debug)]
@@ -74,9 +88,13 @@ impl Case {
         let layout = Layout::of_plaintext(self.segment_len, plaintext.len() as u64).unwrap();
         let mut payload = header.to_vec();
         for index in 0..layout.segments() {
-            let mut segment = unsealed(&plaintext[bounds(layout.plaintext_range(index))]);
-            let place = layout.place(index).unwrap();
-            sealer.seal(place, iv(&layout, index), &mut segment).unwrap();
+            let plaintext = &plaintext[bounds(layout.plaintext_range(index))];
+            let iv = iv(&layout, index);
+            let seal = |way: Seal, sealer: &mut Sealer| {
+                way(sealer, layout.place(index).unwrap(), iv, plaintext)
+            };
+            let [segment, other] = SEALS.map(|way| seal(way, &mut sealer));
+            assert_eq!(segment, other, "sealed from another buffer, {backend}");
             payload.extend(segment);
         }
         payload
@@ -140,6 +158,62 @@ impl Case {
             plaintext[bounds(layout.plaintext_range(index))].copy_from_slice(opened);
         }
         Ok(plaintext)
+    }
+
+    /// As [`Case::open_backwards`], into another buffer.
+    pub(super) fn open_into_backwards(
+        &self,
+        backend: Backend,
+        payload: &[u8],
+    ) -> TestResult<Vec<u8>> {
+        let key = self.open_key(backend, payload)?;
+        let mut opener = key.opener();
+        let segments = &payload[Header::LEN..];
+        let layout = Layout::of_ciphertext(key.segment_len(), segments.len() as u64)?;
+        let mut plaintext = vec![0xEE; usize::try_from(layout.plaintext_len())?];
+        for index in (0..layout.segments()).rev() {
+            let segment = &segments[bounds(layout.ciphertext_range(index))];
+            let plaintext = &mut plaintext[bounds(layout.plaintext_range(index))];
+            opener.open_into(layout.place(index).unwrap(), segment, plaintext)?;
+        }
+        Ok(plaintext)
+    }
+}
+
+fn seal_in_place(sealer: &mut Sealer, place: Place, iv: SegmentIv, plaintext: &[u8]) -> Vec<u8> {
+    let mut segment = unsealed(plaintext);
+    sealer.seal(place, iv, &mut segment).unwrap();
+    segment
+}
+
+fn seal_from(sealer: &mut Sealer, place: Place, iv: SegmentIv, plaintext: &[u8]) -> Vec<u8> {
+    let mut segment = vec![0xEE; plaintext.len() + SEGMENT_OVERHEAD];
+    sealer.seal_from(place, iv, plaintext, &mut segment).unwrap();
+    segment
+}
+
+fn open_in_place(
+    opener: &mut Opener,
+    place: Place,
+    segment: &[u8],
+) -> Result<Vec<u8>, (SegmentError, Vec<u8>)> {
+    let mut segment = segment.to_vec();
+    let error = match opener.open(place, &mut segment) {
+        Ok(plaintext) => return Ok(plaintext.to_vec()),
+        Err(error) => error,
+    };
+    Err((error, segment[PLAINTEXT_OFFSET..segment.len() - TAG_LEN].to_vec()))
+}
+
+fn open_into(
+    opener: &mut Opener,
+    place: Place,
+    segment: &[u8],
+) -> Result<Vec<u8>, (SegmentError, Vec<u8>)> {
+    let mut plaintext = vec![0xEE; segment.len() - SEGMENT_OVERHEAD];
+    match opener.open_into(place, segment, &mut plaintext) {
+        Ok(()) => Ok(plaintext),
+        Err(error) => Err((error, plaintext)),
     }
 }
 

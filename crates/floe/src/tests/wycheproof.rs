@@ -44,10 +44,17 @@ fn check_aead(backend: Backend, test: &Test) {
     let opened = aead.open_in_place(nonce, &test.aad, &mut text, tag);
     if test.result.must_fail() {
         assert!(opened.is_err(), "{backend}, test {}", test.tc_id);
+        let mut other = vec![0; test.ct.len()];
+        assert!(aead.open_into(nonce, &test.aad, &test.ct, &mut other, tag).is_err());
         return;
     }
     assert!(opened.is_ok(), "{backend}, test {}", test.tc_id);
     assert_eq!(text, test.pt[..], "{backend}, test {}", test.tc_id);
+    let mut other = vec![0xEE; text.len()];
+    assert!(aead.open_into(nonce, &test.aad, &test.ct, &mut other, tag).is_ok());
+    assert_eq!(other, test.pt[..], "{backend}, test {}", test.tc_id);
+    assert_eq!(aead.seal_from(nonce, &test.aad, &text, &mut other), *tag);
+    assert_eq!(other, test.ct[..], "{backend}, test {}", test.tc_id);
     assert_eq!(aead.seal_in_place(nonce, &test.aad, &mut text), *tag);
     assert_eq!(text, test.ct[..], "{backend}, test {}", test.tc_id);
 }
