@@ -2,7 +2,7 @@
 
 pub(crate) mod values;
 
-use std::num::NonZeroU64;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
@@ -165,6 +165,10 @@ pub(crate) struct EncryptArgs {
     #[command(flatten)]
     pub(crate) keys: KeyArgs,
 
+    /// Use so many threads; as many as there are processors without it
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<NonZeroUsize>,
+
     /// Do not ask the holders to unwrap what they have just wrapped
     ///
     /// For credentials that may only wrap. A wrapped share that its holder
@@ -210,6 +214,10 @@ pub(crate) struct DecryptArgs {
     /// The header, if it was kept apart from the payload, which FILE then is
     #[arg(long, value_name = "FILE", conflicts_with = "recursive")]
     pub(crate) header: Option<PathBuf>,
+
+    /// Use so many threads; as many as there are processors without it
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<NonZeroUsize>,
 
     #[command(flatten)]
     pub(crate) expected: ExpectedArgs,
