@@ -162,17 +162,19 @@ impl Input {
     pub(crate) fn check_unchanged(&self) -> Result<(), Failure> {
         let Some(before) = &self.metadata else { return Ok(()) };
         let now = self.file.metadata().map_err(|error| Failure::from(error).about(&self.name))?;
-        if self.read == before.len() && is_as_before(before, &now) {
-            return Ok(());
+        match self.read == before.len() && is_as_before(before, &now) {
+            true => Ok(()),
+            false => Err(self.changed()),
         }
-        Err(Failure::new(
-            Kind::Failed,
-            format!("{} changed while it was read; nothing was written", self.name),
-        )
-        .hint("try again when its writer is done, or encrypt a copy or a snapshot of it"))
     }
 
-    fn failed(&self, error: &io::Error) -> io::Error {
+    pub(crate) fn changed(&self) -> Failure {
+        let message = format!("{} changed while it was read; nothing was written", self.name);
+        Failure::new(Kind::Failed, message)
+            .hint("try again when its writer is done, or encrypt a copy or a snapshot of it")
+    }
+
+    pub(crate) fn failed(&self, error: &io::Error) -> io::Error {
         io::Error::new(error.kind(), format!("cannot read {}: {error}", self.name))
     }
 }

@@ -115,6 +115,28 @@ impl Output {
         self.written
     }
 
+    /// The file, if it is one, for whoever fills it without [`Write`] and says
+    /// so with [`Output::filled`].
+    pub(crate) fn file(&mut self) -> Option<&File> {
+        match &mut self.sink {
+            Sink::File(file) => Some(file.file()),
+            Sink::Stream(_) => None,
+        }
+    }
+
+    /// It has all that its file has.
+    pub(crate) fn filled(&mut self) -> io::Result<()> {
+        if let Some(file) = self.file() {
+            self.written = file.metadata()?.len();
+        }
+        Ok(())
+    }
+
+    /// What writing failed with, by the name that the user knows.
+    pub(crate) fn failed(&self, error: &io::Error) -> io::Error {
+        io::Error::new(error.kind(), format!("cannot write {}: {error}", self.name))
+    }
+
     /// Puts a file at its place.
     pub(crate) fn finish(self) -> Result<(), Failure> {
         self.finish_after(None)
@@ -166,10 +188,7 @@ impl Write for Output {
                 Ok(len)
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(error),
-            Err(error) => {
-                let message = format!("cannot write {}: {error}", self.name);
-                Err(io::Error::new(error.kind(), message))
-            }
+            Err(error) => Err(self.failed(&error)),
         }
     }
 

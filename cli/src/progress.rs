@@ -1,6 +1,8 @@
 //! Progress on stderr: only on a terminal, and only of what takes a while.
 
-use std::io::{self, IsTerminal as _, Read, Seek, SeekFrom};
+use std::io::{self, IsTerminal as _};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -8,39 +10,32 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 /// What is done sooner needs no progress.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// A reader whose progress is shown.
-pub(crate) struct Tracked<R> {
-    inner: R,
-    /// `None` when nobody looks.
-    progress: Option<Progress>,
-}
+/// How often what is shown is brought up to date.
+const STEP: Duration = Duration::from_millis(100);
 
-impl<R> Tracked<R> {
-    /// Of `total` bytes, where that is known. Nothing is shown when `quiet`.
-    pub(crate) fn new(inner: R, total: Option<u64>, quiet: bool) -> Self {
-        let shown = !quiet && io::stderr().is_terminal();
-        Self { inner, progress: shown.then(|| Progress::new(total)) }
+/// Does `work`, and shows meanwhile how far it is of `total` bytes, where that
+/// is known. Nothing is shown when `quiet`.
+pub(crate) fn watch<T>(
+    progress: twinlock::Progress,
+    total: Option<u64>,
+    quiet: bool,
+    work: impl FnOnce() -> T,
+) -> T {
+    if quiet || !io::stderr().is_terminal() {
+        return work();
     }
-
-    pub(crate) fn inner(&self) -> &R {
-        &self.inner
-    }
-}
-
-impl<R: Read> Read for Tracked<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let len = self.inner.read(buffer)?;
-        if let Some(progress) = &mut self.progress {
-            progress.add(len as u64);
-        }
-        Ok(len)
-    }
-}
-
-impl<R: Seek> Seek for Tracked<R> {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        self.inner.seek(to)
-    }
+    thread::scope(|scope| {
+        let (working, done) = mpsc::channel::<()>();
+        scope.spawn(move || {
+            let mut shown = Progress::new(total);
+            while done.recv_timeout(STEP) == Err(RecvTimeoutError::Timeout) {
+                shown.set(progress.bytes());
+            }
+        });
+        let result = work();
+        drop(working);
+        result
+    })
 }
 
 struct Progress {
@@ -56,12 +51,12 @@ impl Progress {
         Self { start: Instant::now(), bar: bar.with_style(style(total)), shown: false }
     }
 
-    fn add(&mut self, len: u64) {
+    fn set(&mut self, len: u64) {
         if !self.shown && self.start.elapsed() > PATIENCE {
             self.bar.set_draw_target(ProgressDrawTarget::stderr());
             self.shown = true;
         }
-        self.bar.inc(len);
+        self.bar.set_position(len);
     }
 }
 

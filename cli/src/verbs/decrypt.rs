@@ -2,10 +2,12 @@
 
 mod tree;
 
-use std::io::{BufRead as _, Read, Seek as _, SeekFrom, Write};
+use std::io::{self, Read, Seek as _, SeekFrom, Write};
+use std::num::NonZeroUsize;
 
 use serde::Serialize;
-use twinlock::{Envelope, SeekReader};
+use twinlock::file::InputFailed;
+use twinlock::{Envelope, PayloadError, SeekReader};
 use zeroize::Zeroizing;
 
 use super::{expecting, is_dash};
@@ -16,7 +18,7 @@ use crate::exit::Failure;
 use crate::holders::{self, Opened};
 use crate::input::{self, Candidate, Input, without_suffix};
 use crate::output::{Destination, Output};
-use crate::progress::Tracked;
+use crate::progress;
 use crate::report::{self, Outcome};
 use crate::settings::Settings;
 
@@ -44,7 +46,7 @@ pub(crate) fn run(app: &App<'_>, args: &DecryptArgs) -> Result<Outcome, Failure>
         return tree::run(app, args);
     }
     let destination = destination(args)?;
-    let plan = Plan::new(app, &args.expected, &args.keys)?;
+    let plan = Plan::new(app, &args.expected, &args.keys)?.threads(args.threads);
     let mut input = Input::open(&args.input)?;
     destination.check(&args.output, &input)?;
     let headers = input::headers(Some(&mut input), args.header.as_deref())?;
@@ -52,10 +54,10 @@ pub(crate) fn run(app: &App<'_>, args: &DecryptArgs) -> Result<Outcome, Failure>
 
     let like = input.metadata().filter(|_| args.range.is_none());
     let output = destination.open(&args.output, like, expected_len(&input, args.range))?;
-    let envelope = plan.open(headers).map_err(|failure| failure.about(input.name()))?;
+    let mut envelope = plan.open(headers).map_err(|failure| failure.about(input.name()))?;
     let name = input.name().to_owned();
     let len = match args.range {
-        None => decrypt(app, &envelope, input, output),
+        None => decrypt(app, &mut envelope, input, output),
         Some(range) => decrypt_range(&envelope, input, output, range),
     }
     .map_err(|failure| failure.about_content(&name))?;
@@ -107,6 +109,13 @@ impl Plan {
         Ok(Self { settings, decryptor: expecting(expected)? })
     }
 
+    fn threads(mut self, threads: Option<NonZeroUsize>) -> Self {
+        if let Some(threads) = threads {
+            self.decryptor = self.decryptor.threads(threads);
+        }
+        self
+    }
+
     /// Whether one of the headers is what is expected; no holder is asked.
     pub(super) fn check(&self, headers: &[Candidate]) -> Result<(), Failure> {
         let checked = headers.iter().map(|candidate| self.decryptor.check(&candidate.header));
@@ -132,7 +141,7 @@ fn expected_len(input: &Input, range: Option<ByteRange>) -> Option<u64> {
 
 fn decrypt(
     app: &App<'_>,
-    envelope: &Envelope,
+    envelope: &mut Envelope,
     input: Input,
     output: Output,
 ) -> Result<u64, Failure> {
@@ -144,24 +153,29 @@ fn decrypt(
 /// Returns the length of the plaintext, and the output, not yet finished.
 fn decrypt_to(
     app: &App<'_>,
-    envelope: &Envelope,
-    input: Input,
+    envelope: &mut Envelope,
+    mut input: Input,
     mut output: Output,
 ) -> Result<(u64, Output), Failure> {
-    let total = input.len();
-    let mut reader = envelope.reader(Tracked::new(input, total, app.hides_progress()))?;
-    let mut written = 0;
-    loop {
-        let plaintext = reader.fill_buf()?;
-        let len = plaintext.len();
-        if len == 0 {
-            break;
+    let (progress, total) = (envelope.progress(), input.len());
+    let len = progress::watch(progress, total, app.hides_progress(), || match output.file() {
+        Some(file) if input.metadata().is_some() => {
+            let len = envelope.decrypt_file(input.file(), file);
+            len.map_err(|error| why_not_decrypted(error, &input, &output))
         }
-        output.write_all(plaintext)?;
-        reader.consume(len);
-        written += len as u64;
+        _ => envelope.decrypt(&mut input, &mut output),
+    })?;
+    output.filled()?;
+    Ok((len, output))
+}
+
+/// From one file to the other.
+fn why_not_decrypted(error: io::Error, input: &Input, output: &Output) -> io::Error {
+    match error.get_ref() {
+        Some(inner) if inner.is::<InputFailed>() => input.failed(&error),
+        Some(inner) if inner.is::<PayloadError>() => error,
+        _ => output.failed(&error),
     }
-    Ok((written, output))
 }
 
 fn decrypt_range(

@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use twinlock::file::OutputFile;
+use twinlock::file::{Changed, InputFailed, OutputFile};
 use twinlock::{DEFAULT_SEGMENT_LEN, EncryptionContext, Encryptor, EnvelopeId};
 
 use super::{context_of, is_dash};
@@ -18,7 +18,7 @@ use crate::exit::Failure;
 use crate::holders;
 use crate::input::{Input, with_suffix};
 use crate::output::{Destination, Output};
-use crate::progress::Tracked;
+use crate::progress;
 use crate::report::{self, Outcome};
 use crate::settings::{KeyPair, Settings};
 
@@ -141,6 +141,9 @@ fn prepare(
         if args.no_read_back {
             builder = builder.without_read_back();
         }
+        if let Some(threads) = args.threads {
+            builder = builder.threads(threads);
+        }
         Ok(builder.prepare().await?)
     })
 }
@@ -169,17 +172,33 @@ fn encrypt(
 /// Returns the length of the plaintext, and the output, not yet finished.
 fn encrypt_to(
     app: &App<'_>,
-    encryptor: Encryptor,
-    input: Input,
-    output: Output,
+    mut encryptor: Encryptor,
+    mut input: Input,
+    mut output: Output,
 ) -> Result<(u64, Output), Failure> {
-    let total = input.len();
-    let mut input = Tracked::new(input, total, app.hides_progress());
-    let mut writer = encryptor.writer(output)?;
-    let len = writer.read_from(&mut input)?;
-    let output = writer.finish()?;
-    input.inner().check_unchanged()?;
+    let (progress, total) = (encryptor.progress(), input.len());
+    let len = progress::watch(progress, total, app.hides_progress(), || match output.file() {
+        Some(file) if input.metadata().is_some() => {
+            let len = encryptor.encrypt_file(input.file(), file);
+            len.map_err(|error| why_not_encrypted(error, &input, &output))
+        }
+        _ => {
+            let len = encryptor.encrypt(&mut input, &mut output)?;
+            input.check_unchanged()?;
+            Ok(len)
+        }
+    })?;
+    output.filled()?;
     Ok((len, output))
+}
+
+/// From one file to the other.
+fn why_not_encrypted(error: io::Error, input: &Input, output: &Output) -> Failure {
+    match error.get_ref() {
+        Some(inner) if inner.is::<Changed>() => input.changed(),
+        Some(inner) if inner.is::<InputFailed>() => input.failed(&error).into(),
+        _ => output.failed(&error).into(),
+    }
 }
 
 /// An upper bound for one keyslot: the overhead of each segment, and the

@@ -11,8 +11,8 @@ use crate::args::ReencryptArgs;
 use crate::exit::Failure;
 use crate::holders::{self, Equipped, Opened};
 use crate::input::{self, Candidate, Input};
-use crate::output::{Destination, Output};
-use crate::progress::Tracked;
+use crate::output::Destination;
+use crate::progress;
 use crate::report::{self, Outcome};
 use crate::settings::{KeyPair, Settings};
 
@@ -142,19 +142,19 @@ fn elsewhere(
     keys: KeySettings<'_>,
     destination: &Destination,
 ) -> Result<Done, Failure> {
-    let output = destination.open(&args.output, input.metadata(), input.len())?;
-    let (envelope, encryptor) = holders::runtime()?.block_on(async {
+    let mut output = destination.open(&args.output, input.metadata(), input.len())?;
+    let (envelope, mut encryptor) = holders::runtime()?.block_on(async {
         let (mut opened, settings) = (Opened::default(), keys.opening);
         let envelope = holders::open_envelope(candidates, decryptor, settings, &mut opened).await?;
         let builder = keys.builder(&mut opened).await?.context(envelope.header().context().clone());
         Ok::<_, Failure>((envelope, builder.prepare().await?))
     })?;
     let envelope_id = encryptor.envelope_id();
-    let total = input.len();
-    let mut reader = envelope.reader(Tracked::new(input, total, app.hides_progress()))?;
-    let mut writer = encryptor.writer(output)?;
-    let plaintext_len = writer.read_from(&mut reader)?;
-    let output: Output = writer.finish()?;
+    let (progress, total) = (encryptor.progress(), input.len());
+    let reader = envelope.reader(input)?;
+    let plaintext_len = progress::watch(progress, total, app.hides_progress(), || {
+        encryptor.encrypt(reader, &mut output)
+    })?;
     let envelope_len = output.written();
     output.finish()?;
     Ok(Done { old: envelope.header().clone(), envelope_id, plaintext_len, envelope_len })

@@ -1,6 +1,6 @@
 //! `twinlock verify`
 
-use std::io::BufRead as _;
+use std::io;
 
 use serde::Serialize;
 use twinlock::Envelope;
@@ -10,7 +10,7 @@ use crate::App;
 use crate::args::VerifyArgs;
 use crate::exit::Failure;
 use crate::input::{self, Input};
-use crate::progress::Tracked;
+use crate::progress;
 use crate::report::{self, Outcome};
 
 /// What `--json` says.
@@ -30,9 +30,9 @@ pub(crate) fn run(app: &App<'_>, args: &VerifyArgs) -> Result<Outcome, Failure> 
     let about = |failure: Failure| failure.about(&name);
     let headers = input::headers(Some(&mut input), args.header.as_deref())?;
     plan.check(&headers).map_err(about)?;
-    let envelope = plan.open(headers).map_err(about)?;
+    let mut envelope = plan.open(headers).map_err(about)?;
     let plaintext_len =
-        verify(app, &envelope, input).map_err(|failure| failure.about_content(&name))?;
+        verify(app, &mut envelope, input).map_err(|failure| failure.about_content(&name))?;
 
     let facts = envelope.header();
     let text = match app.console.quiet {
@@ -49,16 +49,10 @@ pub(crate) fn run(app: &App<'_>, args: &VerifyArgs) -> Result<Outcome, Failure> 
     Ok(Outcome::new("verify", text, &report))
 }
 
-fn verify(app: &App<'_>, envelope: &Envelope, input: Input) -> Result<u64, Failure> {
-    let total = input.len();
-    let mut reader = envelope.reader(Tracked::new(input, total, app.hides_progress()))?;
-    let mut verified = 0;
-    loop {
-        let len = reader.fill_buf()?.len();
-        if len == 0 {
-            return Ok(verified);
-        }
-        reader.consume(len);
-        verified += len as u64;
-    }
+fn verify(app: &App<'_>, envelope: &mut Envelope, input: Input) -> Result<u64, Failure> {
+    let (progress, total) = (envelope.progress(), input.len());
+    let verified = progress::watch(progress, total, app.hides_progress(), || {
+        envelope.decrypt(input, io::sink())
+    });
+    Ok(verified?)
 }

@@ -16,7 +16,7 @@ use twinlock_keys::{CustomerKey, KeyHolder, KeyUri, ProviderKey, Secret};
 use crate::bulk::{self, FileAt};
 use crate::cache::UnwrapCache;
 use crate::encrypt::{available_threads, chosen_backend};
-use crate::payload::{DecryptReader, Meter, PayloadError, SeekReader, open_floe};
+use crate::payload::{DecryptReader, Meter, PayloadError, Progress, SeekReader, open_floe};
 use crate::shares::{KeyslotFailure, open_keyslot_through};
 
 mod error;
@@ -434,6 +434,12 @@ impl Envelope {
         self.header.header()
     }
 
+    /// Tells how far the bulk work comes that is done with this envelope.
+    #[must_use]
+    pub fn progress(&mut self) -> Progress {
+        self.meter.progress()
+    }
+
     /// Reads the plaintext from start to end. `input` stands right behind the
     /// header, where [`read_header`] leaves it; if the header is kept apart, at
     /// the start of the payload.
@@ -473,8 +479,8 @@ impl Envelope {
     /// place, and where the files stand does not matter.
     ///
     /// # Errors
-    /// When reading or writing fails, or the payload is not authentic. What
-    /// `output` has then is verified, and has gaps: it is of no use.
+    /// When reading ([`file::InputFailed`](crate::file::InputFailed)) or writing
+    /// fails, or the payload is not authentic. What `output` has then is verified, and has gaps: it is of no use.
     pub fn decrypt_file(&self, input: &File, output: &File) -> io::Result<u64> {
         let start = if self.detached { 0 } else { self.payload_start() };
         let key = self.payload_key(&mut FileAt { file: input, offset: start })?;

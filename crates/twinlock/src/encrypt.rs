@@ -20,7 +20,7 @@ use twinlock_keys::{
 use crate::batch::Batch;
 use crate::bulk;
 use crate::limits::PairLimits;
-use crate::payload::{EncryptWriter, Meter};
+use crate::payload::{EncryptWriter, Meter, Progress};
 use crate::random;
 use crate::shares::NewPair;
 
@@ -113,6 +113,12 @@ impl Encryptor {
         layout.ciphertext_len().checked_add((self.start_len() + FloeHeader::LEN) as u64)
     }
 
+    /// Tells how far the bulk work comes that is done with this encryptor.
+    #[must_use]
+    pub fn progress(&mut self) -> Progress {
+        self.meter.progress()
+    }
+
     /// Encrypts a slice into an envelope.
     ///
     /// # Errors
@@ -155,7 +161,8 @@ impl Encryptor {
     /// [`file::encrypt_file`](crate::file::encrypt_file)'s.
     ///
     /// # Errors
-    /// When reading or writing fails, or the input changed meanwhile
+    /// When reading ([`file::InputFailed`](crate::file::InputFailed)) or writing
+    /// fails, or the input changed meanwhile
     /// ([`file::Changed`](crate::file::Changed)); what was written by then is no
     /// envelope.
     pub fn encrypt_file(self, input: &File, output: &File) -> io::Result<u64> {

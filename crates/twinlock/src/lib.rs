@@ -238,7 +238,7 @@ pub use inspect::{Inspection, PayloadFacts, PayloadSizes, inspect};
 pub use limits::PairLimits;
 #[cfg(feature = "tokio")]
 pub use payload::{AsyncDecryptReader, AsyncEncryptWriter};
-pub use payload::{DecryptReader, EncryptWriter, PayloadError, SeekReader};
+pub use payload::{DecryptReader, EncryptWriter, PayloadError, Progress, SeekReader};
 pub use prove::{Call, CallOutcome, Holders, Proof, ProofAttempt};
 pub use rewrap::{
     KeySelector, KeyslotChange, KeyslotKeys, RewrapError, RewrapPlan, RewrappedHeader,

@@ -12,6 +12,7 @@ mod tokio_io;
 mod writer;
 
 pub use error::PayloadError;
+pub use meter::Progress;
 pub(crate) use meter::{Counter, Meter};
 pub(crate) use open::open_floe;
 pub use reader::DecryptReader;

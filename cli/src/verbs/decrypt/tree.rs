@@ -39,14 +39,14 @@ impl Work for Decrypting<'_> {
 
     fn file(&mut self, from: &Path, to: &Path) -> Result<Done, Failure> {
         let mut input = Input::open_in_tree(from)?;
-        let envelope = self.keys.open(&mut input)?;
+        let mut envelope = self.keys.open(&mut input)?;
         if !self.args.output.force && to.symlink_metadata().is_ok() {
             return check_existing(&envelope, input, to);
         }
         let destination = Destination::File(to.to_owned());
         let output = destination.open(&self.args.output, input.metadata(), input.len())?;
         let name = input.name().to_owned();
-        decrypt_to(self.app, &envelope, input, output)
+        decrypt_to(self.app, &mut envelope, input, output)
             .map(|(len, output)| Done::Made(len, output))
             .map_err(|failure| failure.about_content(&name))
     }

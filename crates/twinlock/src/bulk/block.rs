@@ -11,11 +11,6 @@ use super::buffer::Buffer;
 use crate::payload::{Meter, PayloadError};
 use crate::random::SegmentIvs;
 
-/// Bytes of a block, unless one segment has more: so many that a system call
-/// costs nothing beside them, so few that they are in the processor's cache
-/// still when they are sealed and written (`docs/adr/0009-file-io.md`).
-const BLOCK_LEN: usize = 256 << 10;
-
 /// A worker's memory.
 pub(super) struct Block {
     buffer: Buffer,
@@ -26,11 +21,6 @@ impl Block {
     /// For blocks of at most `len` bytes.
     pub(super) fn new(segment_len: SegmentLen, len: usize) -> Self {
         Self { buffer: Buffer::new(len), segment_len: segment_len.get() }
-    }
-
-    /// For blocks of as many bytes as they ever have.
-    pub(super) fn full(segment_len: SegmentLen) -> Self {
-        Self::new(segment_len, segments_per_block(segment_len.get()) * segment_len.get())
     }
 
     /// The first `len` bytes, which are whole segments but for the last.
@@ -52,9 +42,9 @@ impl Block {
     }
 }
 
-/// How many segments a block has: at least one.
-pub(super) fn segments_per_block(segment_len: usize) -> usize {
-    (BLOCK_LEN / segment_len).max(1)
+/// How many segments a block has that has about `len` bytes: at least one.
+pub(super) fn segments_of(len: usize, segment_len: SegmentLen) -> usize {
+    (len / segment_len.get()).max(1)
 }
 
 /// One worker's cipher, to seal with.

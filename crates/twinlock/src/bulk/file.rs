@@ -7,10 +7,15 @@ use std::ops::Range;
 
 use twinlock_floe::{Layout, OpenKey, Place, SealKey, SegmentLen};
 
-use super::block::{Block, BlockOpener, BlockSealer, segments_per_block};
+use super::block::{Block, BlockOpener, BlockSealer, segments_of};
 use super::each_block::each_block;
 use super::slices::{FileAt, read_slices, write_slices};
 use crate::payload::{Meter, PayloadError};
+
+/// Bytes of a block, unless one segment has more: so many that a system call
+/// costs nothing beside them, and so few that they are in the processor's cache
+/// still when they are sealed and written (`docs/adr/0009-file-io.md`).
+const BLOCK_LEN: usize = 1 << 20;
 
 /// Seals all of `input` into `output`, where `start` is written first. Returns
 /// the number of plaintext bytes.
@@ -75,7 +80,8 @@ impl Sealing<'_> {
             slices.push(IoSliceMut::new(&mut behind));
         }
         let mut input = FileAt { file: self.input, offset: range.start };
-        match read_slices(&mut input, &mut slices)? == length(range) {
+        let read = read_slices(&mut input, &mut slices).map_err(InputFailed)?;
+        match read == length(range) {
             true => Ok(()),
             false => Err(Changed.into()),
         }
@@ -120,7 +126,8 @@ impl Opening<'_> {
         let (len, offset) = (length(&ciphertext), self.start + ciphertext.start);
         let segments = block.segments(len);
         let mut input = FileAt { file: self.input, offset };
-        let read = read_slices(&mut input, &mut [IoSliceMut::new(segments)])?;
+        let read = read_slices(&mut input, &mut [IoSliceMut::new(segments)]);
+        let read = read.map_err(InputFailed)?;
         if read != len {
             return Err(PayloadError::Truncated { offset: offset + read as u64 }.into());
         }
@@ -140,6 +147,20 @@ pub struct Changed;
 impl From<Changed> for io::Error {
     fn from(changed: Changed) -> Self {
         Self::other(changed)
+    }
+}
+
+/// Reading failed. Any other failure between two files is one of writing, or of
+/// what was read.
+///
+/// It is inside an [`io::Error`] of the same kind.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct InputFailed(pub io::Error);
+
+impl From<InputFailed> for io::Error {
+    fn from(failed: InputFailed) -> Self {
+        Self::new(failed.0.kind(), failed)
     }
 }
 
@@ -171,7 +192,7 @@ struct Span {
 
 impl Blocks {
     fn of(layout: Layout, segment_len: SegmentLen) -> Self {
-        Self { layout, segment_len, segments: segments_per_block(segment_len.get()) as u64 }
+        Self { layout, segment_len, segments: segments_of(BLOCK_LEN, segment_len) as u64 }
     }
 
     fn number(&self) -> u64 {
@@ -208,20 +229,31 @@ impl Blocks {
     /// disk: whether there is room shows now, and blocks that are written out of
     /// order are next to each other all the same. One block is written at once.
     fn reserve(&self, output: &File, len: u64) -> io::Result<()> {
-        if self.number() == 1 {
-            return Ok(());
+        match self.number() {
+            1 => Ok(()),
+            _ => allocate(output, len),
         }
-        #[cfg(target_os = "linux")]
-        {
-            use rustix::io::Errno;
-            let flags = rustix::fs::FallocateFlags::empty();
-            match rustix::fs::fallocate(output, flags, 0, len) {
-                Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
-                result => return Ok(result?),
-            }
-        }
-        output.set_len(len)
     }
+}
+
+#[cfg(target_os = "linux")]
+fn allocate(output: &File, len: u64) -> io::Result<()> {
+    use rustix::fs::{FallocateFlags, fallocate, fstatfs};
+    use rustix::io::Errno;
+    let is_tmpfs = fstatfs(output)?.f_type == 0x0102_1994;
+    if is_tmpfs {
+        // It would clear the memory now, which several workers do sooner.
+        return output.set_len(len);
+    }
+    match fallocate(output, FallocateFlags::empty(), 0, len) {
+        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => output.set_len(len),
+        result => Ok(result?),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn allocate(output: &File, len: u64) -> io::Result<()> {
+    output.set_len(len)
 }
 
 const IN_LAYOUT: &str = "an index below the number of segments";

@@ -147,3 +147,136 @@ impl Drop for Ticket<'_> {
 fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
+    use std::time::Duration;
+
+    use twinlock_floe::SegmentLen;
+
+    use super::*;
+
+    /// Runs blocks that are their own numbers; what is written comes back.
+    fn run(
+        threads: usize,
+        blocks: u64,
+        read: impl Fn(u64) -> io::Result<()> + Sync,
+        work: impl Fn(u64) -> io::Result<()> + Sync,
+        write: impl Fn(u64) -> io::Result<()> + Sync,
+    ) -> (Vec<u64>, io::Result<()>) {
+        let (mut next, mut written) = (0, Vec::new());
+        let result = in_order(
+            NonZeroUsize::new(threads).unwrap(),
+            || Block::new(SegmentLen::MIN, 64),
+            |block| {
+                let number = next;
+                next += 1;
+                read(number)?;
+                block.segments(8).copy_from_slice(&number.to_be_bytes());
+                Ok(Taken { job: number, is_last: next == blocks })
+            },
+            || |_: &mut Block, number: &mut u64| work(*number),
+            |block, number| {
+                write(number)?;
+                assert_eq!(*block.segments(8), number.to_be_bytes(), "its own block");
+                written.push(number);
+                Ok(())
+            },
+        );
+        (written, result)
+    }
+
+    fn fail_at(place: u64) -> impl Fn(u64) -> io::Result<()> + Sync {
+        move |number| match number == place {
+            true => Err(io::Error::other(format!("at {place}"))),
+            false => Ok(()),
+        }
+    }
+
+    fn fine(_: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    #[test]
+    fn blocks_come_out_in_order_whoever_is_slow() {
+        for threads in [1, 2, 5] {
+            let pause = |number: u64| thread::sleep(Duration::from_micros(number * 7919 % 300));
+            let work = |number| {
+                pause(number);
+                Ok(())
+            };
+            let (written, result) = run(threads, 200, fine, work, fine);
+            result.unwrap();
+            assert_eq!(written, (0..200).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn what_comes_before_a_failure_is_written_and_nothing_after_it() {
+        for threads in [1, 2, 5] {
+            for place in [0, 1, 17, 99] {
+                let expected: Vec<_> = (0..place).collect();
+                let runs = [
+                    run(threads, 100, fail_at(place), fine, fine),
+                    run(threads, 100, fine, fail_at(place), fine),
+                    run(threads, 100, fine, fine, fail_at(place)),
+                ];
+                for (written, result) in runs {
+                    assert_eq!(result.unwrap_err().to_string(), format!("at {place}"));
+                    assert_eq!(written, expected);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn of_two_failures_the_first_counts() {
+        for _ in 0..50 {
+            let work = |number| match number {
+                3.. => Err(io::Error::other(number.to_string())),
+                _ => Ok(()),
+            };
+            assert_eq!(run(4, 100, fine, work, fine).1.unwrap_err().to_string(), "3");
+        }
+    }
+
+    #[test]
+    fn a_panic_anywhere_ends_all_and_is_passed_on() {
+        let panic_at = |place: u64| {
+            move |number: u64| {
+                assert!(number != place, "planted");
+                Ok(())
+            }
+        };
+        for place in [0, 5] {
+            for threads in [1, 3] {
+                let ends: [&dyn Fn(); 3] = [
+                    &|| drop(run(threads, 100, panic_at(place), fine, fine)),
+                    &|| drop(run(threads, 100, fine, panic_at(place), fine)),
+                    &|| drop(run(threads, 100, fine, fine, panic_at(place))),
+                ];
+                for end in ends {
+                    assert!(catch_unwind(AssertUnwindSafe(end)).is_err());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_slow_end_is_waited_for_with_a_block_for_each_worker() {
+        let ahead = AtomicUsize::new(0);
+        let read = |_| {
+            assert!(ahead.fetch_add(1, Ordering::SeqCst) < 3, "a block for each of 3 workers");
+            Ok(())
+        };
+        let write = |_| {
+            thread::sleep(Duration::from_millis(1));
+            ahead.fetch_sub(1, Ordering::SeqCst);
+            Ok(())
+        };
+        run(3, 50, read, fine, write).1.unwrap();
+    }
+}

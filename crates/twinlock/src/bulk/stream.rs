@@ -9,10 +9,18 @@ use twinlock_floe::{
     TooManySegments,
 };
 
-use super::block::{Block, BlockOpener, BlockSealer, Broken};
+use super::block::{Block, BlockOpener, BlockSealer, Broken, segments_of};
 use super::in_order::{Taken, in_order};
 use super::slices::{read_slices, write_slices};
 use crate::payload::{Meter, PayloadError};
+
+/// Bytes of a block, unless one segment has more. What a pipe gives or takes at
+/// a time is less.
+const BLOCK_LEN: usize = 256 << 10;
+
+fn block(segment_len: SegmentLen) -> Block {
+    Block::new(segment_len, segments_of(BLOCK_LEN, segment_len) * segment_len.get())
+}
 
 /// Seals all of `input` to `output`, which stands where the first segment
 /// belongs. Returns the number of plaintext bytes.
@@ -27,7 +35,7 @@ pub(crate) fn seal(
     let (mut ahead, mut total) = (Ahead(None), 0);
     in_order(
         threads,
-        || Block::full(key.segment_len()),
+        || block(key.segment_len()),
         |block| {
             let len = block.len();
             let (filled, is_last) = ahead.fill(&mut input, block.texts(len))?;
@@ -68,7 +76,7 @@ pub(crate) fn open(
     let (mut ahead, mut total) = (Ahead(None), 0);
     in_order(
         threads,
-        || Block::full(key.segment_len()),
+        || block(key.segment_len()),
         |block| {
             let len = block.len();
             let (len, is_last) = ahead.fill(&mut input, iter::once(block.segments(len)))?;
