@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::{Cursor, Read as _, Seek as _, SeekFrom, Write as _};
+use std::thread;
 
 use futures_util::FutureExt as _;
 use tokio::io::AsyncReadExt as _;
@@ -76,6 +77,8 @@ pub(crate) const ENTRY_POINTS: &[(&str, EntryPoint)] = &[
     ("tokio stream", tokio_stream),
     ("seek", seek),
     ("seek, length first", seek_length_first),
+    ("range", range),
+    ("ranges of several threads", ranges_of_threads),
 ];
 
 fn slice(decryptor: &Decryptor, stored: Stored<'_>) -> Outcome {
@@ -183,6 +186,40 @@ fn seek_length_first(decryptor: &Decryptor, stored: Stored<'_>) -> Outcome {
         reader.read_to_end(&mut released)?;
         assert_eq!(released.len() as u64, len);
         Ok(len)
+    });
+    Outcome { released: Released::BySeeking(released), result: result.map(drop) }
+}
+
+fn range(decryptor: &Decryptor, stored: Stored<'_>) -> Outcome {
+    let mut released = Vec::new();
+    let result = now(async {
+        let (envelope, input) = stored.open(decryptor).await?;
+        let reader = envelope.range_reader(input.into_inner())?;
+        Ok(reader.write_range_to(.., &mut released)?)
+    });
+    Outcome { released: Released::BySeeking(released), result: result.map(drop) }
+}
+
+/// What each of two threads read, one behind the other, up to the first error.
+fn ranges_of_threads(decryptor: &Decryptor, stored: Stored<'_>) -> Outcome {
+    let mut released = Vec::new();
+    let result = now(async {
+        let (envelope, input) = stored.open(decryptor).await?;
+        let reader = envelope.range_reader(input.into_inner())?;
+        let middle = stored.bytes.len() as u64 / 2;
+        let write = |range| {
+            let mut released = Vec::new();
+            let result = reader.write_range_to(range, &mut released);
+            (released, result)
+        };
+        let (front, back) = thread::scope(|scope| {
+            let back = scope.spawn(|| write(middle..u64::MAX));
+            (write(0..middle), back.join().expect("it does not panic"))
+        });
+        released.extend(front.0);
+        front.1?;
+        released.extend(back.0);
+        Ok(back.1?)
     });
     Outcome { released: Released::BySeeking(released), result: result.map(drop) }
 }

@@ -15,6 +15,7 @@ mod hostile;
 mod hygiene;
 mod people;
 mod providers;
+mod ranges;
 mod recovery;
 mod roundtrip;
 mod second_reader;

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::sync::Arc;
 
 use twinlock_floe::{Backend, Header as FloeHeader, OpenKey};
@@ -16,7 +17,10 @@ use twinlock_keys::{CustomerKey, KeyHolder, KeyUri, ProviderKey, Secret};
 use crate::bulk::{self, FileAt};
 use crate::cache::UnwrapCache;
 use crate::encrypt::{available_threads, chosen_backend};
-use crate::payload::{DecryptReader, Meter, PayloadError, Progress, SeekReader, open_floe};
+use crate::payload::{
+    DecryptReader, Meter, PayloadError, Progress, RangeReader, SeekReader, Segments, open_floe,
+};
+use crate::read_at::{ReadAt, read_up_to_at};
 use crate::shares::{KeyslotFailure, open_keyslot_through};
 
 mod error;
@@ -494,9 +498,28 @@ impl Envelope {
     /// # Errors
     /// When the payload's own header cannot be read or is not authentic.
     pub fn seek_reader<R: Read + Seek>(&self, mut input: R) -> io::Result<SeekReader<R>> {
-        input.seek(SeekFrom::Start(if self.detached { 0 } else { self.payload_start() }))?;
+        input.seek(SeekFrom::Start(self.payload_front().start))?;
         let key = self.payload_key(&mut input)?;
-        SeekReader::new(input, &key, self.first_segment(), self.meter.clone())
+        let size = input.seek(SeekFrom::End(0))?;
+        Ok(SeekReader::new(input, self.segments(key, size)?))
+    }
+
+    /// Reads any parts of the plaintext, from many threads at a time. The
+    /// envelope, or the payload whose header is kept apart, is all of `input`.
+    /// Make one reader for all threads: what it learnt of the input, it tells
+    /// them.
+    ///
+    /// # Errors
+    /// When the input's size cannot be learnt, or the payload's own header cannot
+    /// be read or is not authentic.
+    pub fn range_reader<R: ReadAt>(&self, input: R) -> io::Result<RangeReader<R>> {
+        let range = self.payload_front();
+        let mut front = [0; limits::DETACHED_PREFIX_LEN + FloeHeader::LEN];
+        let len = usize::try_from(range.end - range.start).expect("it fits the array above");
+        let filled = read_up_to_at(&input, &mut front[..len], range.start)?;
+        let key = self.payload_key(&mut &front[..filled])?;
+        let size = input.size()?;
+        Ok(RangeReader::new(input, self.segments(key, size)?))
     }
 
     /// As [`Envelope::reader`], for `tokio::io`.
@@ -535,6 +558,16 @@ impl Envelope {
             floe_header.try_into().map_err(|_| PayloadError::Truncated { offset: end })?;
         let key = self.payload_key.expose();
         open_floe(key, &self.payload_aad, floe_header, self.backend, self.payload_start())
+    }
+
+    fn segments(&self, key: OpenKey, size: u64) -> Result<Segments, PayloadError> {
+        Segments::new(key, self.first_segment(), size, self.meter.clone())
+    }
+
+    /// What of an input stands before the segments, and is not the header.
+    fn payload_front(&self) -> Range<u64> {
+        let start = if self.detached { 0 } else { self.payload_start() };
+        start..self.first_segment()
     }
 
     fn first_segment(&self) -> u64 {

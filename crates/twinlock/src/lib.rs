@@ -60,17 +60,20 @@
 //!
 //! ```no_run
 //! # async fn example(decryptor: twinlock::Decryptor) -> Result<(), Box<dyn std::error::Error>> {
-//! use std::io::{Read, Seek, SeekFrom};
-//!
 //! let mut input = std::fs::File::open("video.twl")?;
 //! let envelope = decryptor.open(twinlock::read_header(&mut input)?).await?;
-//! let mut video = envelope.seek_reader(input)?; // as many as wanted from one envelope
-//! video.seek(SeekFrom::Start(1 << 30))?;
+//! let video = envelope.range_reader(input)?; // for all threads
+//!
 //! let mut frame = vec![0; 4096];
-//! video.read_exact(&mut frame)?; // touches one or two segments, and verifies them
+//! video.read_exact_at(&mut frame, 1 << 30)?; // reads one or two segments, and verifies them
+//! video.write_range_to(..1 << 20, &mut std::io::stdout())?; // in bounded memory
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! Anything that is read by position will do: implement [`ReadAt`] for an object
+//! store. [`Envelope::seek_reader`] is for one thread and anything that is
+//! [`Read`](std::io::Read) and [`Seek`](std::io::Seek).
 //!
 //! # Another key
 //!
@@ -218,6 +221,7 @@ mod limits;
 mod payload;
 mod prove;
 mod random;
+mod read_at;
 mod rewrap;
 mod shares;
 #[cfg(any(test, feature = "testing"))]
@@ -238,8 +242,9 @@ pub use inspect::{Inspection, PayloadFacts, PayloadSizes, inspect};
 pub use limits::PairLimits;
 #[cfg(feature = "tokio")]
 pub use payload::{AsyncDecryptReader, AsyncEncryptWriter};
-pub use payload::{DecryptReader, EncryptWriter, PayloadError, Progress, SeekReader};
+pub use payload::{DecryptReader, EncryptWriter, PayloadError, Progress, RangeReader, SeekReader};
 pub use prove::{Call, CallOutcome, Holders, Proof, ProofAttempt};
+pub use read_at::{ReadAt, ReadAtCursor};
 pub use rewrap::{
     KeySelector, KeyslotChange, KeyslotKeys, RewrapError, RewrapPlan, RewrappedHeader,
 };

@@ -4,9 +4,11 @@
 mod error;
 mod meter;
 mod open;
+mod range;
 mod reader;
 mod seal;
 mod seek;
+mod segments;
 #[cfg(feature = "tokio")]
 mod tokio_io;
 mod writer;
@@ -15,8 +17,10 @@ pub use error::PayloadError;
 pub use meter::Progress;
 pub(crate) use meter::{Counter, Meter};
 pub(crate) use open::open_floe;
+pub use range::RangeReader;
 pub use reader::DecryptReader;
 pub use seek::SeekReader;
+pub(crate) use segments::Segments;
 #[cfg(feature = "tokio")]
 pub use tokio_io::{AsyncDecryptReader, AsyncEncryptWriter};
 pub use writer::EncryptWriter;

@@ -1,53 +1,43 @@
-//! Reading any part of a payload.
+//! Reading any part of a payload, one after the other.
 
 use std::io::{self, Read, Seek, SeekFrom};
 
-use twinlock_floe::{Layout, OpenKey, Opener, PLAINTEXT_OFFSET, TAG_LEN};
+use twinlock_floe::{Opener, PLAINTEXT_OFFSET};
 
 use super::PayloadError;
-use super::meter::Meter;
+use super::segments::Segments;
 use crate::bulk::buffer::Buffer;
 
 /// Reads any part of an envelope's plaintext, and touches only the segments
-/// that hold it.
+/// that hold it. For several threads at a time, and for inputs whose reads are
+/// requests, there is [`RangeReader`](crate::RangeReader).
 ///
 /// The size that storage reports is a claim. Before this reader reports a
 /// length, seeks from the end or reports an end of file, it verifies the last
 /// segment; the bytes that it returns are verified in any case.
 pub struct SeekReader<R> {
     input: R,
+    segments: Segments,
     opener: Opener,
-    layout: Layout,
-    /// Where in the input the first segment stands.
-    start: u64,
     end_verified: bool,
     position: u64,
     buffer: Buffer,
     /// Which segment the buffer holds, opened, and its plaintext's length.
     current: Option<(u64, usize)>,
-    meter: Meter,
 }
 
 impl<R: Read + Seek> SeekReader<R> {
-    /// For the envelope that is all of `input` and whose first segment stands
-    /// at `start`.
-    pub(crate) fn new(mut input: R, key: &OpenKey, start: u64, meter: Meter) -> io::Result<Self> {
-        let end = input.seek(SeekFrom::End(0))?;
-        let truncated = PayloadError::Truncated { offset: end };
-        let segments_len = end.checked_sub(start).ok_or(truncated)?;
-        let layout =
-            Layout::of_ciphertext(key.segment_len(), segments_len).map_err(|_| truncated)?;
-        Ok(Self {
+    /// For the envelope that is all of `input`.
+    pub(crate) fn new(input: R, segments: Segments) -> Self {
+        Self {
             input,
-            opener: key.opener(),
-            layout,
-            start,
+            opener: segments.opener(),
             end_verified: false,
             position: 0,
-            buffer: Buffer::new(key.segment_len().get()),
+            buffer: Buffer::new(segments.segment_len()),
             current: None,
-            meter,
-        })
+            segments,
+        }
     }
 
     /// The plaintext's length in bytes, from a verified last segment.
@@ -56,10 +46,10 @@ impl<R: Read + Seek> SeekReader<R> {
     /// When the last segment cannot be read or is not authentic.
     pub fn verified_len(&mut self) -> io::Result<u64> {
         if !self.end_verified {
-            self.open_segment(self.layout.segments() - 1)?;
+            self.open_segment(self.segments.last())?;
             self.end_verified = true;
         }
-        Ok(self.layout.plaintext_len())
+        Ok(self.segments.plaintext_len())
     }
 
     /// The input, wherever it stands.
@@ -73,34 +63,28 @@ impl<R: Read + Seek> SeekReader<R> {
             Some((current, len)) if current == index => return Ok(len),
             _ => self.current = None,
         }
-        let range =
-            self.layout.ciphertext_range(index).expect("an index below the number of segments");
+        let range = self.segments.input_range(index..index + 1);
         let len = usize::try_from(range.end - range.start).expect("a segment fits in memory");
-        let offset = self.start + range.start;
         let segment = &mut self.buffer[..len];
-        self.input.seek(SeekFrom::Start(offset))?;
+        self.input.seek(SeekFrom::Start(range.start))?;
         self.input.read_exact(segment).map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => PayloadError::Truncated { offset }.into(),
+            io::ErrorKind::UnexpectedEof => PayloadError::Truncated { offset: range.start }.into(),
             _ => error,
         })?;
-        let place = self.layout.place(index).expect("an index below the number of segments");
-        self.opener.open(place, segment).map_err(|error| PayloadError::segment(error, offset))?;
-        let len = len - PLAINTEXT_OFFSET - TAG_LEN;
+        let len = self.segments.open(&mut self.opener, index, segment)?.len();
         self.current = Some((index, len));
-        self.meter.add(len);
         Ok(len)
     }
 
     /// The verified plaintext from the current position to its segment's end;
     /// empty at the end of the payload.
     fn available(&mut self) -> io::Result<&[u8]> {
-        let Some(index) = self.layout.segment_at(self.position) else {
+        let Some(index) = self.segments.holding(self.position) else {
             self.verified_len()?;
             return Ok(&[]);
         };
         let len = self.open_segment(index)?;
-        let range =
-            self.layout.plaintext_range(index).expect("an index below the number of segments");
+        let range = self.segments.plaintext_range(index);
         let skip = usize::try_from(self.position - range.start).expect("within a segment");
         Ok(&self.buffer[PLAINTEXT_OFFSET..PLAINTEXT_OFFSET + len][skip..])
     }
