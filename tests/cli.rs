@@ -10,6 +10,7 @@ mod gcp_kms;
 mod hostile;
 mod large;
 mod pipes;
+mod ranges;
 mod reencrypt;
 mod reports;
 mod rewrap;

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use twinlock::file::Headers;
-use twinlock::{Inspection, ReadHeaderError, UnverifiedHeader, read_detached_header, read_header};
+use twinlock::{
+    Inspection, ReadAt, ReadHeaderError, UnverifiedHeader, read_detached_header, read_header,
+};
 
 use crate::exit::{Failure, Kind};
 
@@ -188,6 +190,19 @@ impl Read for Input {
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(error),
             Err(error) => Err(self.failed(&error)),
+        }
+    }
+}
+
+impl ReadAt for Input {
+    fn size(&self) -> io::Result<u64> {
+        self.file.size().map_err(|error| self.failed(&error))
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        match self.file.read_at(buffer, offset) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(self.failed(&error)),
+            result => result,
         }
     }
 }

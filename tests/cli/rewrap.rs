@@ -136,8 +136,11 @@ fn every_reader_reads_past_a_rewrap_that_was_cut_short() {
 
     rig.readers_change_nothing(|| {
         assert_eq!(rig.open(&customer).ok().stdout, b"secret");
-        let range = ["--customer", rig.new.as_str(), "--range", "1..3"];
-        assert_eq!(rig.open(&range).ok().stdout, b"ec");
+        for (range, expected) in [("1..3", "ec"), ("4..99", "et"), ("6..", ""), ("2..2", "")] {
+            let args = ["--customer", rig.new.as_str(), "--range", range];
+            assert_eq!(rig.open(&args).ok().stdout, expected.as_bytes(), "{range}");
+        }
+        rig.open(&["--customer", &rig.new, "--range", "7.."]).with(2);
         rig.dir.run(["verify", "a.twl", "--any-context"].into_iter().chain(customer)).ok();
         let shown = rig.dir.run(["--json", "inspect", "a.twl"]).ok().json();
         assert_eq!((&shown["header_from"], &shown["generation"]), (&"journal".into(), &1.into()));

@@ -2,13 +2,12 @@
 
 mod tree;
 
-use std::io::{self, Read, Seek as _, SeekFrom, Write};
+use std::io;
 use std::num::NonZeroUsize;
 
 use serde::Serialize;
 use twinlock::file::InputFailed;
-use twinlock::{Envelope, PayloadError, SeekReader};
-use zeroize::Zeroizing;
+use twinlock::{Envelope, PayloadError, RangeReader};
 
 use super::{expecting, is_dash};
 use crate::App;
@@ -184,34 +183,17 @@ fn decrypt_range(
     mut output: Output,
     range: ByteRange,
 ) -> Result<u64, Failure> {
-    let mut reader = envelope.seek_reader(input)?;
-    reader.seek(SeekFrom::Start(range.start))?;
-    let limit = range.end.map_or(u64::MAX, |end| end - range.start);
-    let written = copy(&mut (&mut reader).take(limit), &mut output)?;
+    let reader = envelope.range_reader(input)?;
+    let wanted = range.start..range.end.unwrap_or(u64::MAX);
+    let written = reader.write_range_to(wanted, &mut output)?;
     if written == 0 {
-        refuse_start_beyond_end(&mut reader, range)?;
+        refuse_start_beyond_end(&reader, range)?;
     }
     output.finish()?;
     Ok(written)
 }
 
-fn copy(input: &mut impl Read, output: &mut impl Write) -> Result<u64, Failure> {
-    let mut buffer = Zeroizing::new(vec![0; 256 << 10]);
-    let mut written = 0;
-    loop {
-        let len = input.read(&mut buffer)?;
-        if len == 0 {
-            return Ok(written);
-        }
-        output.write_all(&buffer[..len])?;
-        written += len as u64;
-    }
-}
-
-fn refuse_start_beyond_end(
-    reader: &mut SeekReader<Input>,
-    range: ByteRange,
-) -> Result<(), Failure> {
+fn refuse_start_beyond_end(reader: &RangeReader<Input>, range: ByteRange) -> Result<(), Failure> {
     let len = reader.verified_len()?;
     match range.start > len {
         true => Err(Failure::usage(format!(
