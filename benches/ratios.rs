@@ -5,17 +5,14 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "the tables are what this is for")]
 
-use std::time::Duration;
+mod ratio;
 
-use rustix::time::{ClockId, clock_gettime};
+use ratio::{PAIRS, compare, first_tenth, time};
 use twinlock_benches::{Case, SEGMENT_LENS, floe, ranges, size, stream, yardstick};
 use twinlock_floe::Backend;
 
 /// Larger than the caches that a core has for itself.
 const TOTAL: usize = 16 << 20;
-
-/// Odd, so that there is a median.
-const PAIRS: usize = 61;
 
 type MakeCase = fn(u32) -> Case;
 
@@ -102,32 +99,6 @@ fn print_row<const N: usize>(name: &str, cells: [String; N]) {
     println!("| {name} | {} |", cells.join(" | "));
 }
 
-/// How a subject and its yardstick compare.
-struct Ratio {
-    /// Of the fast rounds of each: what the code takes when it is let alone.
-    quiet: f64,
-    /// The median of all pairs, on the machine as it was.
-    median: f64,
-}
-
-impl std::fmt::Display for Ratio {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:.2} ({:.2})", self.quiet, self.median)
-    }
-}
-
-fn compare(mut subject: Case, mut yardstick: Case) -> Ratio {
-    subject.run(); // warm, and not counted
-    yardstick.run();
-    let pairs: Vec<[f64; 2]> =
-        (0..PAIRS).map(|_| [time(&mut subject), time(&mut yardstick)]).collect();
-    let of = |f: fn(&[f64; 2]) -> f64| pairs.iter().map(f).collect::<Vec<_>>();
-    Ratio {
-        quiet: first_tenth(of(|pair| pair[0])) / first_tenth(of(|pair| pair[1])),
-        median: sorted(of(|pair| pair[0] / pair[1]))[PAIRS / 2],
-    }
-}
-
 fn speed(case: Case) -> String {
     let gigabytes = case.bytes as f64 / 1e9;
     format!("{:.1}", gigabytes / quiet_time(case, 1))
@@ -142,27 +113,4 @@ fn quiet_time(mut case: Case, rounds: u32) -> f64 {
     case.run();
     let mut time = || (0..rounds).map(|_| time(&mut case)).sum::<f64>() / f64::from(rounds);
     first_tenth((0..PAIRS).map(|_| time()).collect())
-}
-
-/// The time that a tenth of the rounds stays below.
-fn first_tenth(times: Vec<f64>) -> f64 {
-    sorted(times)[PAIRS / 10]
-}
-
-fn sorted(mut numbers: Vec<f64>) -> Vec<f64> {
-    numbers.sort_by(f64::total_cmp);
-    numbers
-}
-
-/// The CPU time of one round in seconds, which leaves out what others did
-/// meanwhile.
-fn time(case: &mut Case) -> f64 {
-    let start = cpu_time();
-    case.run();
-    (cpu_time() - start).as_secs_f64()
-}
-
-fn cpu_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::try_from(time).expect("CPU time is not negative")
 }

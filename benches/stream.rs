@@ -1,8 +1,9 @@
 //! The library's streams, from memory to nowhere: what they add to the AES-GCM
 //! of the yardsticks, which write nothing either.
 
+use std::fs::File;
 use std::hint::black_box;
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write};
 
 use futures_util::FutureExt as _;
 use twinlock::testing::MemoryHolder;
@@ -45,6 +46,16 @@ pub(crate) fn encrypted(backend: Backend, segment_len: u32, total: usize) -> (En
     let header = read_header(&mut &bytes[..]).expect("it was encrypted above");
     let opened = keys.decryptor(backend).open(header).now_or_never().expect("memory is ready");
     (opened.expect("it was encrypted above"), bytes)
+}
+
+/// An open envelope of `total` bytes, all of whose bytes are in `file` then.
+pub(crate) fn encrypted_to(file: &File, segment_len: u32, total: u64) -> Envelope {
+    let (keys, backend) = (Keys::new(), Backend::default());
+    let encryptor = keys.encryptor(backend, segment_len);
+    let header = read_header(&mut encryptor.header()).expect("an encryptor's own header");
+    encryptor.encrypt(io::repeat(7).take(total), file).expect("there is room for it");
+    let opened = keys.decryptor(backend).open(header).now_or_never().expect("memory is ready");
+    opened.expect("its holders are those of the header")
 }
 
 /// Takes everything, as `io::sink` does, but lets no work be left out for it.
