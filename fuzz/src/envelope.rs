@@ -33,6 +33,7 @@ fn check(envelope: &[u8]) {
     assert_eq!(read_slowly(envelope), expected);
     assert_eq!(read_async(envelope), expected);
     assert_eq!(read_by_seeking(envelope), expected);
+    assert_eq!(read_in_ranges(envelope), expected);
 }
 
 fn decrypt_slice(envelope: &[u8]) -> Result<Vec<u8>, DecryptError> {
@@ -82,6 +83,25 @@ fn read_by_seeking(envelope: &[u8]) -> Option<Vec<u8>> {
 }
 
 const SEEK_STEP: usize = 3000;
+
+/// In pieces that cross segments, then all at once; both tell the same.
+fn read_in_ranges(envelope: &[u8]) -> Option<Vec<u8>> {
+    let header = read_header(&mut &*envelope).ok()?;
+    let opened = at_once(decryptor(Backend::default()).open(header)).ok()?;
+    let reader = opened.range_reader(envelope).ok()?;
+    let plaintext = ORIGINALS[0].plaintext();
+    for (i, expected) in plaintext.chunks(SEEK_STEP).enumerate() {
+        let mut piece = vec![0; expected.len()];
+        if let Ok(len) = reader.read_at(&mut piece, (i * SEEK_STEP) as u64) {
+            assert_eq!(piece[..len], expected[..len], "a forged byte was released");
+        }
+    }
+    let mut whole = Vec::new();
+    let written = reader.write_range_to(.., &mut whole).ok();
+    check_prefix(&whole);
+    assert_eq!(written, reader.verified_len().ok().filter(|len| *len == whole.len() as u64));
+    written.map(|_| whole)
+}
 
 fn check_prefix(released: &[u8]) {
     let was_encrypted = |original: &Original| original.plaintext().starts_with(released);
