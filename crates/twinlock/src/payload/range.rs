@@ -95,16 +95,11 @@ impl<R: ReadAt> RangeReader<R> {
     /// one where the end matters, is not authentic.
     pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let range = offset..offset.saturating_add(buffer.len() as u64);
-        let mut read = 0;
-        let opened = self.open_run(range, |plaintext| {
-            buffer[read..read + plaintext.len()].copy_from_slice(plaintext);
-            read += plaintext.len();
-            Ok(())
-        });
-        match opened {
-            Err(error) if read == 0 => Err(error),
+        let mut output = Filling { buffer, filled: 0 };
+        match self.open_run(range, &mut output) {
+            Err(error) if output.filled == 0 => Err(error),
             // What comes behind is as wrong when it is asked for.
-            _ => Ok(read),
+            _ => Ok(output.filled),
         }
     }
 
@@ -112,8 +107,8 @@ impl<R: ReadAt> RangeReader<R> {
     ///
     /// # Errors
     /// As [`RangeReader::read_at`], and with [`io::ErrorKind::UnexpectedEof`]
-    /// when the plaintext ends before the buffer is full. The buffer then holds
-    /// nothing that was not verified.
+    /// when the plaintext ends before the buffer is full. What is in the buffer
+    /// then was verified, or is zeros, or was there before.
     pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         let mut read = 0;
         while read < buffer.len() {
@@ -139,10 +134,10 @@ impl<R: ReadAt> RangeReader<R> {
         range: impl RangeBounds<u64>,
         output: &mut impl Write,
     ) -> io::Result<u64> {
-        let range = half_open(&range);
+        let (range, mut output) = (half_open(&range), Writing(output));
         let mut position = range.start;
         while position < range.end {
-            match self.open_run(position..range.end, |plaintext| output.write_all(plaintext))? {
+            match self.open_run(position..range.end, &mut output)? {
                 0 => break,
                 len => position += len,
             }
@@ -157,7 +152,7 @@ impl<R: ReadAt> RangeReader<R> {
     pub fn verified_len(&self) -> io::Result<u64> {
         if !self.end_verified.load(Ordering::Acquire) {
             let last = self.segments.last();
-            self.open_segments(last..last + 1, |_, _| Ok(()))?;
+            self.open_segments(last..last + 1, &(0..0), &mut Nowhere)?;
         }
         Ok(self.segments.plaintext_len())
     }
@@ -177,14 +172,10 @@ impl<R: ReadAt> RangeReader<R> {
         )
     }
 
-    /// Hands over the plaintext at the beginning of `range`, of as many segments
-    /// as one call of the input fetches, piece by piece. Returns its length: 0
-    /// for an empty range, and at the end of the payload, which was verified.
-    fn open_run(
-        &self,
-        range: Range<u64>,
-        mut take: impl FnMut(&[u8]) -> io::Result<()>,
-    ) -> io::Result<u64> {
+    /// Gives `output` the plaintext at the beginning of `range`, of as many
+    /// segments as one call of the input fetches. Returns its length: 0 for an
+    /// empty range, and at the end of the payload, which was verified.
+    fn open_run(&self, range: Range<u64>, output: &mut impl Output) -> io::Result<u64> {
         if range.is_empty() {
             return Ok(0);
         }
@@ -192,26 +183,21 @@ impl<R: ReadAt> RangeReader<R> {
             return self.verified_len().map(|_| 0);
         };
         let last = self.segments.holding(range.end - 1).unwrap_or(self.segments.last());
-        let mut taken = 0;
-        self.open_segments(first..last + 1, |index, plaintext| {
-            let piece = part(plaintext, &self.segments.plaintext_range(index), &range);
-            taken += piece.len() as u64;
-            take(piece)
-        })?;
-        Ok(taken)
+        self.open_segments(first..last + 1, &range, output)
     }
 
-    /// Hands over the first of the segments `wanted`, opened, with their
-    /// indices: one that is at hand, or else as many as one call of the input
-    /// fetches.
+    /// Opens the first of the segments `wanted`, one that is at hand or else as
+    /// many as one call of the input fetches, and gives `output` what they have
+    /// of `range`. Returns how many bytes.
     fn open_segments(
         &self,
         wanted: Range<u64>,
-        take: impl FnMut(u64, &[u8]) -> io::Result<()>,
-    ) -> io::Result<()> {
-        let mut worker =
-            self.idle.take(wanted.start).unwrap_or_else(|| Worker::new(&self.segments));
-        let opened = self.open_with(&mut worker, wanted, take);
+        range: &Range<u64>,
+        output: &mut impl Output,
+    ) -> io::Result<u64> {
+        let worker = self.idle.take(wanted.start);
+        let mut worker = worker.unwrap_or_else(|| Worker::new(&self.segments));
+        let opened = self.open_with(&mut worker, wanted, range, output);
         self.idle.put(worker);
         opened
     }
@@ -220,21 +206,55 @@ impl<R: ReadAt> RangeReader<R> {
         &self,
         worker: &mut Worker,
         wanted: Range<u64>,
-        mut take: impl FnMut(u64, &[u8]) -> io::Result<()>,
-    ) -> io::Result<()> {
+        range: &Range<u64>,
+        output: &mut impl Output,
+    ) -> io::Result<u64> {
         if let Some(plaintext) = worker.kept(wanted.start) {
-            return take(wanted.start, plaintext);
+            let piece = &plaintext[self.part(wanted.start, range)];
+            return output.take(piece).map(|()| piece.len() as u64);
         }
         let run = self.segments.run(wanted, RUN_LEN);
         worker.fetch(&self.input, &self.segments, run.clone())?;
+        let mut total = 0;
         for index in run {
-            let plaintext = worker.open(&self.segments, index)?;
-            if index == self.segments.last() {
-                self.end_verified.store(true, Ordering::Release);
+            let part = self.part(index, range);
+            total += part.len() as u64;
+            self.open(worker, index, part, output)?;
+        }
+        Ok(total)
+    }
+
+    /// Opens a segment that was fetched, right into the output if that takes all
+    /// of it.
+    fn open(
+        &self,
+        worker: &mut Worker,
+        index: u64,
+        part: Range<usize>,
+        output: &mut impl Output,
+    ) -> io::Result<()> {
+        let whole = part.len() as u64 == length(&self.segments.plaintext_range(index));
+        match output.room(part.len()).filter(|_| whole) {
+            Some(room) => {
+                worker.open_into(&self.segments, index, room)?;
+                output.filled(part.len());
             }
-            take(index, plaintext)?;
+            None => output.take(&worker.open(&self.segments, index)?[part])?,
+        }
+        if index == self.segments.last() {
+            self.end_verified.store(true, Ordering::Release);
         }
         Ok(())
+    }
+
+    /// Which bytes of a segment's plaintext are of `range`.
+    fn part(&self, index: u64, range: &Range<u64>) -> Range<usize> {
+        let held = self.segments.plaintext_range(index);
+        let within = |position: u64| {
+            let position = position.clamp(held.start, held.end) - held.start;
+            usize::try_from(position).expect("within a segment")
+        };
+        within(range.start)..within(range.end)
     }
 }
 
@@ -263,11 +283,59 @@ fn half_open(range: &impl RangeBounds<u64>) -> Range<u64> {
     start..end
 }
 
-/// What `plaintext`, which is that of the bytes `held`, has of `wanted`.
-fn part<'a>(plaintext: &'a [u8], held: &Range<u64>, wanted: &Range<u64>) -> &'a [u8] {
-    let within = |position: u64| {
-        let position = position.clamp(held.start, held.end) - held.start;
-        usize::try_from(position).expect("within a segment")
-    };
-    &plaintext[within(wanted.start)..within(wanted.end)]
+fn length(range: &Range<u64>) -> u64 {
+    range.end - range.start
+}
+
+/// Where plaintext goes, piece by piece.
+trait Output {
+    /// Takes a piece that was verified.
+    fn take(&mut self, piece: &[u8]) -> io::Result<()>;
+
+    /// Where a piece of `len` bytes may be opened to, if it need not be verified
+    /// before; [`Output::filled`] says that it was.
+    fn room(&mut self, _len: usize) -> Option<&mut [u8]> {
+        None
+    }
+
+    /// Takes the first `len` bytes of the room as filled.
+    fn filled(&mut self, _len: usize) {}
+}
+
+/// A caller's buffer. What of it is not filled, the caller is not told of.
+struct Filling<'a> {
+    buffer: &'a mut [u8],
+    filled: usize,
+}
+
+impl Output for Filling<'_> {
+    fn take(&mut self, piece: &[u8]) -> io::Result<()> {
+        self.buffer[self.filled..][..piece.len()].copy_from_slice(piece);
+        self.filled += piece.len();
+        Ok(())
+    }
+
+    fn room(&mut self, len: usize) -> Option<&mut [u8]> {
+        self.buffer[self.filled..].get_mut(..len)
+    }
+
+    fn filled(&mut self, len: usize) {
+        self.filled += len;
+    }
+}
+
+struct Writing<'a, W>(&'a mut W);
+
+impl<W: Write> Output for Writing<'_, W> {
+    fn take(&mut self, piece: &[u8]) -> io::Result<()> {
+        self.0.write_all(piece)
+    }
+}
+
+struct Nowhere;
+
+impl Output for Nowhere {
+    fn take(&mut self, _: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
 }

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use twinlock_floe::{Layout, OpenKey, Opener};
+use twinlock_floe::{Layout, OpenKey, Opener, Place, SegmentError};
 
 use super::PayloadError;
 use super::meter::Meter;
@@ -86,11 +86,33 @@ impl Segments {
         index: u64,
         segment: &'a mut [u8],
     ) -> Result<&'a [u8], PayloadError> {
-        let place = self.layout.place(index).expect("an index of a segment");
-        let offset = self.input_range(index..index + 1).start;
-        let plaintext =
-            opener.open(place, segment).map_err(|error| PayloadError::segment(error, offset))?;
+        let opened = opener.open(self.place(index), segment);
+        let plaintext = opened.map_err(|error| self.blamed(index, error))?;
         self.meter.add(plaintext.len());
         Ok(plaintext)
+    }
+
+    /// Opens a segment into `plaintext`, which is as long as its
+    /// [`Segments::plaintext_range`]. If it is not authentic, `plaintext` is as
+    /// it was, or zeros.
+    pub(super) fn open_into(
+        &self,
+        opener: &mut Opener,
+        index: u64,
+        segment: &[u8],
+        plaintext: &mut [u8],
+    ) -> Result<(), PayloadError> {
+        let opened = opener.open_into(self.place(index), segment, plaintext);
+        opened.map_err(|error| self.blamed(index, error))?;
+        self.meter.add(plaintext.len());
+        Ok(())
+    }
+
+    fn place(&self, index: u64) -> Place {
+        self.layout.place(index).expect("an index of a segment")
+    }
+
+    fn blamed(&self, index: u64, error: SegmentError) -> PayloadError {
+        PayloadError::segment(error, self.input_range(index..index + 1).start)
     }
 }

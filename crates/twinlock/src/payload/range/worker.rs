@@ -67,19 +67,36 @@ impl Worker {
         Ok(())
     }
 
-    /// Opens a segment that was fetched.
+    /// Opens a segment that was fetched, and keeps it.
     pub(super) fn open(&mut self, segments: &Segments, index: u64) -> io::Result<&[u8]> {
+        let Range { start, end } = self.whereabouts(segments, index)?;
+        let len = segments.open(&mut self.opener, index, &mut self.buffer[start..end])?.len();
+        let plaintext = start + PLAINTEXT_OFFSET..start + PLAINTEXT_OFFSET + len;
+        self.kept = Some((index, plaintext.clone()));
+        Ok(&self.buffer[plaintext])
+    }
+
+    /// Opens a segment that was fetched into `plaintext`, which is as long as
+    /// that.
+    pub(super) fn open_into(
+        &mut self,
+        segments: &Segments,
+        index: u64,
+        plaintext: &mut [u8],
+    ) -> io::Result<()> {
+        let range = self.whereabouts(segments, index)?;
+        Ok(segments.open_into(&mut self.opener, index, &self.buffer[range], plaintext)?)
+    }
+
+    /// Where in the buffer a segment is, if all of it was there to be fetched.
+    fn whereabouts(&self, segments: &Segments, index: u64) -> io::Result<Range<usize>> {
         let start = segments.input_range(self.fetched.clone()).start;
         let range = segments.input_range(index..index + 1);
         let within = |offset: u64| usize::try_from(offset - start).expect("a run is bounded");
-        let (from, to) = (within(range.start), within(range.end));
-        if to > self.filled {
-            return Err(PayloadError::Truncated { offset: start + self.filled as u64 }.into());
+        match within(range.start)..within(range.end) {
+            range if range.end <= self.filled => Ok(range),
+            _ => Err(PayloadError::Truncated { offset: start + self.filled as u64 }.into()),
         }
-        let len = segments.open(&mut self.opener, index, &mut self.buffer[from..to])?.len();
-        let plaintext = from + PLAINTEXT_OFFSET..from + PLAINTEXT_OFFSET + len;
-        self.kept = Some((index, plaintext.clone()));
-        Ok(&self.buffer[plaintext])
     }
 }
 
