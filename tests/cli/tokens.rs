@@ -348,6 +348,19 @@ fn keys_are_created_listed_and_checked() {
     rig.dir.run(["keys", "check", &rig.uri("third")]).with(4);
 }
 
+/// Each call is a way to the token and back, which may be far.
+#[test]
+fn a_run_logs_in_once_and_looks_its_key_up_once() {
+    let (rig, token) = Rig::counted();
+    rig.dir.write("a", "secret");
+    for (run, args) in [["encrypt", "a"], ["verify", "a.twl"]].into_iter().enumerate() {
+        let before = ["C_Login", "C_FindObjectsInit"].map(|name| token.count(name));
+        rig.dir.run(args).ok();
+        let now = ["C_Login", "C_FindObjectsInit"].map(|name| token.count(name));
+        assert_eq!(now, before.map(|count| count + 1), "run {run}");
+    }
+}
+
 /// A folder with a token's key and a KMS's key in its profile.
 pub(crate) struct Rig {
     pub(crate) dir: Dir,

@@ -8,7 +8,7 @@ use twinlock_keys::{
     WrapContext, WrappedShare,
 };
 
-use crate::lookup::{self, KeyName};
+use crate::lookup::KeyName;
 use crate::oaep::{self, Unpadding};
 use crate::session::TokenSession;
 use crate::workers::Retry;
@@ -64,12 +64,14 @@ impl Pkcs11Key {
     /// As [`Pkcs11Key::open`].
     pub async fn on(token: &Token, uri: &Pkcs11Uri) -> Result<Self, Pkcs11Error> {
         let name = KeyName::of_kek(uri)?;
+        let allow_extractable = token.options().allows_extractable();
         let find = {
             let name = name.clone();
-            move |token: &mut _| lookup::find(token, &name).map(|(_, facts)| facts)
+            move |token: &mut TokenSession| {
+                token.find_key(&name, |key| key.check_kek(allow_extractable))
+            }
         };
         let facts = token.call(Retry::Once, find).await?;
-        facts.check_kek(token.options().allows_extractable())?;
         let name = name.with_kind(facts.kind);
         let kek = match public_key(&facts, uri)? {
             Some(public) => Kek::rsa(token, &name, public).await?,

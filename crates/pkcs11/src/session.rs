@@ -88,4 +88,19 @@ impl TokenSession {
         self.handles.insert(name.clone(), handle);
         work(self, handle)
     }
+
+    /// Finds the key that `name` means and checks what the token says about it,
+    /// so that [`TokenSession::with_key`] need not: under the name that it has
+    /// now that its kind is known.
+    pub(crate) fn find_key(
+        &mut self,
+        name: &KeyName,
+        check: impl Fn(&KeyFacts) -> Result<(), Pkcs11Error>,
+    ) -> Result<KeyFacts, Pkcs11Error> {
+        let (handle, key) = lookup::find(self, name)?;
+        check(&key)?;
+        // A handle that is known stays: it was checked for a key that is in use.
+        self.handles.entry(name.clone().with_kind(key.kind)).or_insert(handle);
+        Ok(key)
+    }
 }

@@ -96,7 +96,7 @@ impl<S: 'static> Workers<S> {
         let (reply, answer) = Reply::new();
         let alarm = self.alarm(&reply, patience)?;
         let until = Instant::now() + patience;
-        let call = Call { work, retry, patience, until, reply };
+        let call = Call { work, retry, patience, until, reply, result: None };
         let result = match self.shared.enqueue(Box::new(call)) {
             Ok(()) => answer.await.unwrap_or_else(|_| Err(closed())),
             Err(error) => Err(error),
@@ -249,9 +249,14 @@ impl<S: 'static> Shared<S> {
         let mut link = Link::new(&self.connect);
         while let Some(job) = self.next_job(worker) {
             let is_shut_out = self.waits_in_vain(worker, &*job, &mut link);
-            let Some(job) = self.settled(worker, job, is_shut_out) else { break };
+            let Some(mut job) = self.settled(worker, job, is_shut_out) else { break };
             job.run(&mut link);
-            if !self.is_back(worker, link.is_connected()) {
+            // Back before it answers: the caller's next call finds it idle, and
+            // starts no other thread.
+            let is_back = self.is_back(worker, link.is_connected());
+            // It wakes a task, by code that is not ours; this thread is to survive it.
+            let _ = catch_unwind(AssertUnwindSafe(|| job.answer()));
+            if !is_back {
                 break;
             }
         }

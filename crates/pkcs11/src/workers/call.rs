@@ -113,7 +113,9 @@ pub(super) trait Job<S>: Send {
     fn patience(&self) -> Duration;
     /// True if the caller waits that much longer, and then for an answer.
     fn waits(&self, more: Duration) -> bool;
-    fn run(self: Box<Self>, link: &mut Link<'_, S>);
+    /// Does it; [`Job::answer`] tells the caller.
+    fn run(&mut self, link: &mut Link<'_, S>);
+    fn answer(self: Box<Self>);
     fn refuse(self: Box<Self>, error: Pkcs11Error);
 }
 
@@ -124,6 +126,8 @@ pub(super) struct Call<T, W> {
     /// The caller's deadline.
     pub(super) until: Instant,
     pub(super) reply: Arc<Reply<T>>,
+    /// Once it was done.
+    pub(super) result: Option<Result<T, Pkcs11Error>>,
 }
 
 impl<S, T, W> Job<S> for Call<T, W>
@@ -143,12 +147,17 @@ where
         waits(&self.reply, self.until, more)
     }
 
-    fn run(mut self: Box<Self>, link: &mut Link<'_, S>) {
+    fn run(&mut self, link: &mut Link<'_, S>) {
         let (reply, until) = (Arc::clone(&self.reply), self.until);
         let patience = |more| waits(&reply, until, more);
         let run = AssertUnwindSafe(|| link.run(self.retry, &patience, &mut self.work));
-        let result = catch_unwind(run).unwrap_or_else(|_| Err(panicked()));
-        self.reply.send(result);
+        self.result = Some(catch_unwind(run).unwrap_or_else(|_| Err(panicked())));
+    }
+
+    fn answer(self: Box<Self>) {
+        if let Some(result) = self.result {
+            self.reply.send(result);
+        }
     }
 
     fn refuse(self: Box<Self>, error: Pkcs11Error) {

@@ -300,6 +300,16 @@ fn as_many_calls_run_side_by_side_as_there_are_workers() {
     assert_eq!((most.load(SeqCst), connected.load(SeqCst)), (3, 3));
 }
 
+/// A thread more, and a session, would be had for nothing.
+#[test]
+fn a_caller_who_calls_again_at_once_meets_the_same_worker() {
+    let (pool, _) = pool(4, 64, 0);
+    for _ in 0..1000 {
+        assert_eq!(block_on(pool.call(LONG, Retry::Once, |state| Ok(*state))).unwrap(), 1);
+    }
+    assert_eq!(pool.shared.lock().next_worker, 1, "one was ever started");
+}
+
 #[test]
 fn calls_in_the_queue_of_a_closed_pool_are_answered() {
     let (pool, _) = pool(1, 4, 0);
@@ -308,7 +318,7 @@ fn calls_in_the_queue_of_a_closed_pool_are_answered() {
     let (reply, answer) = Reply::new();
     let until = Instant::now() + LONG;
     let work = |_: &mut usize| Ok(());
-    let call = Call { work, retry: Retry::Once, patience: LONG, until, reply };
+    let call = Call { work, retry: Retry::Once, patience: LONG, until, reply, result: None };
     let mut first = pool.call(LONG, Retry::Once, hang).boxed();
     assert!(first.poll_unpin(&mut context).is_pending());
     pool.shared.enqueue(Box::new(call)).unwrap();
