@@ -2,12 +2,11 @@
 
 use std::fs;
 use std::io::{self, Read};
-use std::process::{Child, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::process::Stdio;
 use std::thread;
-use std::time::Duration;
 
 use crate::support::cli::{Dir, wait};
+use crate::support::memory::peak_memory;
 use crate::support::pages::Pages;
 
 const MEMORY: u64 = 64 << 20;
@@ -57,26 +56,6 @@ fn a_large_file_comes_back_in_64_mebibytes() {
     let decrypting = peak_of(&["-q", "decrypt", "a.twl"]);
     assert_same(&mut fs::File::open(dir.path("a")).unwrap(), &mut Pages::up_to(len));
     assert!(encrypting < MEMORY && decrypting < MEMORY, "{encrypting}, {decrypting} bytes");
-}
-
-/// The most memory that `child` had, in bytes, watched until it ends.
-fn peak_memory(child: &Child) -> u64 {
-    let status = format!("/proc/{}/status", child.id());
-    let peak = AtomicU64::new(0);
-    while let Some(now) = high_water_mark(&fs::read_to_string(&status).unwrap_or_default()) {
-        peak.fetch_max(now, Ordering::Relaxed);
-        thread::sleep(Duration::from_millis(10));
-    }
-    let peak = peak.into_inner();
-    assert!(peak > 0, "it was seen running");
-    peak
-}
-
-/// `VmHWM`; a process that has ended has none.
-fn high_water_mark(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: u64 = line.trim().trim_end_matches(" kB").parse().ok()?;
-    Some(kib << 10)
 }
 
 fn assert_same(one: &mut impl Read, other: &mut Pages) {

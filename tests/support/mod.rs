@@ -10,6 +10,7 @@ pub(crate) mod kms_proxy;
 #[cfg(feature = "vault")]
 pub(crate) mod kubernetes;
 pub(crate) mod logs;
+pub(crate) mod memory;
 pub(crate) mod moto;
 #[cfg(feature = "vault")]
 pub(crate) mod openbao;
