@@ -7,7 +7,9 @@ use std::thread;
 
 use futures_util::FutureExt as _;
 use tokio::io::AsyncReadExt as _;
-use twinlock::{DecryptError, Decryptor, Envelope, file, read_detached_header, read_header};
+use twinlock::{
+    DecryptError, DecryptSliceError, Decryptor, Envelope, file, read_detached_header, read_header,
+};
 
 /// What an entry point released, and how it ended.
 pub(crate) struct Outcome {
@@ -70,6 +72,8 @@ pub(crate) type EntryPoint = fn(&Decryptor, Stored<'_>) -> Outcome;
 /// All of them.
 pub(crate) const ENTRY_POINTS: &[(&str, EntryPoint)] = &[
     ("slice", slice),
+    ("into a slice", into_a_slice),
+    ("in place", in_place),
     ("file", whole_file),
     ("file in places", file_in_places),
     ("pipeline", pipeline),
@@ -96,6 +100,41 @@ fn slice(decryptor: &Decryptor, stored: Stored<'_>) -> Outcome {
         Err(error) => (Vec::new(), Err(error)),
     };
     Outcome { released: Released::AtOnce(released), result }
+}
+
+/// Also: an error leaves nothing of what was decrypted.
+fn into_a_slice(decryptor: &Decryptor, stored: Stored<'_>) -> Outcome {
+    let mut buffer = vec![0xEE; stored.bytes.len() + 3];
+    let result = now(async {
+        let (envelope, _) = stored.open(decryptor).await?;
+        envelope.decrypt_into(stored.bytes, &mut buffer).map_err(|error| match error {
+            DecryptSliceError::Payload(error) => error.into(),
+            error => panic!("the buffer is long enough: {error}"),
+        })
+    });
+    let len = *result.as_ref().unwrap_or(&0);
+    let behind = &buffer[len..];
+    let zeros = behind.iter().take_while(|&&byte| byte == 0 && result.is_err()).count();
+    assert!(behind[zeros..].iter().all(|&byte| byte == 0xEE), "more than the plaintext is written");
+    Outcome { released: Released::AtOnce(buffer[..len].to_vec()), result: result.map(drop) }
+}
+
+/// Also: an error leaves nothing of what was decrypted, and a success nothing
+/// behind the plaintext.
+fn in_place(decryptor: &Decryptor, stored: Stored<'_>) -> Outcome {
+    let mut buffer = stored.bytes.to_vec();
+    let result: Result<usize, DecryptError> = now(async {
+        let (envelope, _) = stored.open(decryptor).await?;
+        Ok(envelope.decrypt_in_place(&mut buffer)?.len())
+    });
+    let is_wiped = |bytes: &[u8]| bytes.iter().all(|&byte| byte == 0);
+    let len = match result {
+        Ok(len) => len,
+        Err(_) => 0,
+    };
+    let is_untouched = result.is_err() && buffer == stored.bytes;
+    assert!(is_untouched || is_wiped(&buffer[len..]), "something is left in the buffer");
+    Outcome { released: Released::AtOnce(buffer[..len].to_vec()), result: result.map(drop) }
 }
 
 fn whole_file(decryptor: &Decryptor, stored: Stored<'_>) -> Outcome {

@@ -13,6 +13,7 @@ mod guards;
 mod holders;
 mod hostile;
 mod hygiene;
+mod in_memory;
 mod people;
 mod providers;
 mod ranges;

@@ -209,6 +209,28 @@ type WayIn = fn(Encryptor, &[u8]) -> Vec<u8>;
 
 const WAYS_IN: &[(&str, WayIn)] = &[
     ("slice", |encryptor, plaintext| encryptor.encrypt_slice(plaintext).unwrap()),
+    ("into a slice", |encryptor, plaintext| {
+        let len = usize::try_from(encryptor.envelope_len(plaintext.len() as u64).unwrap()).unwrap();
+        let mut buffer = vec![0xEE; len + 3];
+        assert_eq!(encryptor.encrypt_into(plaintext, &mut buffer).unwrap(), len);
+        assert_eq!(buffer.split_off(len), [0xEE; 3]);
+        buffer
+    }),
+    ("in place", |encryptor, plaintext| {
+        let mut buffer = plaintext.to_vec();
+        buffer.shrink_to_fit();
+        encryptor.encrypt_in_place(&mut buffer).unwrap();
+        buffer
+    }),
+    ("in place, with room", |encryptor, plaintext| {
+        let len = usize::try_from(encryptor.envelope_len(plaintext.len() as u64).unwrap()).unwrap();
+        let mut buffer = Vec::with_capacity(len);
+        buffer.extend_from_slice(plaintext);
+        let place = buffer.as_ptr();
+        encryptor.encrypt_in_place(&mut buffer).unwrap();
+        assert_eq!((buffer.len(), buffer.as_ptr()), (len, place), "it stays where it is");
+        buffer
+    }),
     ("stream", |encryptor, plaintext| {
         let mut envelope = Vec::new();
         let len = encryptor.encrypt(plaintext, &mut envelope).unwrap();

@@ -14,6 +14,7 @@ use twinlock_format::{
 };
 use twinlock_keys::{CustomerKey, KeyHolder, KeyUri, ProviderKey, Secret};
 
+use crate::bulk::memory::{self, DecryptSliceError, Size};
 use crate::bulk::{self, FileAt};
 use crate::cache::UnwrapCache;
 use crate::encrypt::{available_threads, chosen_backend};
@@ -200,20 +201,20 @@ impl Decryptor {
         Ok(self.open(header).await?.async_reader(input).await?)
     }
 
-    /// Opens an envelope that lies in memory as a whole.
+    /// Opens an envelope that lies in memory as a whole. From [`PARALLEL_FROM`]
+    /// bytes on, several threads do it.
     ///
     /// # Errors
     /// As [`Decryptor::reader`]; no plaintext is returned then.
+    ///
+    /// [`PARALLEL_FROM`]: crate::PARALLEL_FROM
     pub async fn decrypt_slice(&self, envelope: &[u8]) -> Result<Vec<u8>, DecryptError> {
-        let mut reader = self.reader(envelope).await?;
-        let mut plaintext = Vec::with_capacity(envelope.len());
-        match reader.read_to_end(&mut plaintext) {
-            Ok(_) => Ok(plaintext),
-            Err(error) => {
-                zeroize::Zeroize::zeroize(&mut plaintext);
-                Err(error.into())
-            }
-        }
+        let header = read_header(&mut &envelope[..])?;
+        let opened = self.open(header).await?;
+        let (key, size) = opened.measure(envelope)?;
+        let mut plaintext = vec![0; size.plaintext_len()];
+        opened.read_from_slice(&key, size, envelope, &mut plaintext)?;
+        Ok(plaintext)
     }
 
     fn check_context(&self, actual: &EncryptionContext) -> Result<(), OpenError> {
@@ -522,6 +523,88 @@ impl Envelope {
         Ok(RangeReader::new(input, self.segments(key, size)?))
     }
 
+    /// The length of the plaintext, in bytes, if `envelope` is whole. That is
+    /// all of the envelope, or of the payload whose header is kept apart.
+    ///
+    /// The segments' length, which this follows from, is authentic. That nothing
+    /// is missing at the end is not known before all of it was decrypted.
+    ///
+    /// # Errors
+    /// When the payload's own header is not authentic, or no envelope has that
+    /// length.
+    pub fn plaintext_len(&self, envelope: &[u8]) -> Result<usize, PayloadError> {
+        self.measure(envelope).map(|(_, size)| size.plaintext_len())
+    }
+
+    /// Decrypts an envelope that lies in memory into the caller's buffer, which
+    /// has at least [`Envelope::plaintext_len`] bytes. Returns that length: the
+    /// plaintext is at the beginning of the buffer, and what is behind it stays
+    /// as it was. `envelope` is all of it, or of the payload whose header is kept
+    /// apart. From [`PARALLEL_FROM`] bytes on, several threads open.
+    ///
+    /// # Errors
+    /// When the payload is not authentic: then the buffer has zeros where the
+    /// plaintext would be, or is as it was. Nothing is verified before all is.
+    /// When it is too short, which is seen before anything is written.
+    ///
+    /// [`PARALLEL_FROM`]: crate::PARALLEL_FROM
+    pub fn decrypt_into(
+        &self,
+        envelope: &[u8],
+        plaintext: &mut [u8],
+    ) -> Result<usize, DecryptSliceError> {
+        let (key, size) = self.measure(envelope)?;
+        let (needed, len) = (size.plaintext_len(), plaintext.len());
+        let plaintext =
+            plaintext.get_mut(..needed).ok_or(DecryptSliceError::BufferTooShort { needed, len })?;
+        self.read_from_slice(&key, size, envelope, plaintext)?;
+        Ok(needed)
+    }
+
+    /// As [`Envelope::decrypt_into`], with the envelope's buffer for the
+    /// plaintext: returns it, from the beginning of the buffer, where zeros
+    /// follow it.
+    ///
+    /// # Errors
+    /// When the payload is not authentic: then the buffer is as it was, or has
+    /// only zeros.
+    pub fn decrypt_in_place<'a>(
+        &self,
+        envelope: &'a mut [u8],
+    ) -> Result<&'a mut [u8], PayloadError> {
+        let (key, size) = self.measure(envelope)?;
+        let start = self.first_segment_in_memory();
+        memory::open_in_place(&key, size, start, &self.meter, self.threads, envelope)?;
+        Ok(&mut envelope[..size.plaintext_len()])
+    }
+
+    /// Decrypts what was measured, into a slice of the plaintext's length.
+    fn read_from_slice(
+        &self,
+        key: &OpenKey,
+        size: Size,
+        envelope: &[u8],
+        plaintext: &mut [u8],
+    ) -> Result<(), PayloadError> {
+        let segments = &envelope[self.first_segment_in_memory()..];
+        let (meter, threads) = (&self.meter, self.threads);
+        memory::open_into(key, size, self.first_segment(), meter, threads, segments, plaintext)
+    }
+
+    /// Verifies the payload's own header, and says how the rest lies in memory.
+    fn measure(&self, envelope: &[u8]) -> Result<(OpenKey, Size), PayloadError> {
+        if self.detached {
+            let len = envelope.len().min(limits::DETACHED_PREFIX_LEN);
+            check_payload_prefix(&envelope[..len], self.header().envelope_id())?;
+        }
+        let truncated = PayloadError::Truncated { offset: envelope.len() as u64 };
+        let (front, segments) =
+            envelope.split_at_checked(self.first_segment_in_memory()).ok_or(truncated)?;
+        let key = self.open_key(&front[front.len() - FloeHeader::LEN..])?;
+        let size = Size::of_ciphertext(key.segment_len(), segments.len()).map_err(|_| truncated)?;
+        Ok((key, size))
+    }
+
     /// As [`Envelope::reader`], for `tokio::io`.
     ///
     /// # Errors
@@ -572,6 +655,10 @@ impl Envelope {
 
     fn first_segment(&self) -> u64 {
         self.payload_start() + FloeHeader::LEN as u64
+    }
+
+    fn first_segment_in_memory(&self) -> usize {
+        usize::try_from(self.first_segment()).expect("a header has at most 64 KiB")
     }
 
     /// Where in the input FLOE's header stands.

@@ -16,9 +16,11 @@ use twinlock_format::{
 use twinlock_keys::{
     CustomerKey, HolderError, KeyUri, ProviderKey, RandomnessError, Scheme, Secret, Side,
 };
+use zeroize::Zeroize as _;
 
 use crate::batch::Batch;
 use crate::bulk;
+use crate::bulk::memory::{self, EncryptSliceError};
 use crate::limits::PairLimits;
 use crate::payload::{EncryptWriter, Meter, Progress};
 use crate::random;
@@ -119,20 +121,120 @@ impl Encryptor {
         self.meter.progress()
     }
 
-    /// Encrypts a slice into an envelope.
+    /// Encrypts a slice into an envelope. From [`PARALLEL_FROM`] bytes on,
+    /// several threads seal.
     ///
     /// # Errors
     /// When the operating system has no random bytes to give.
+    ///
+    /// [`PARALLEL_FROM`]: crate::PARALLEL_FROM
     pub fn encrypt_slice(self, plaintext: &[u8]) -> Result<Vec<u8>, RandomnessError> {
-        let len =
-            self.envelope_len(plaintext.len() as u64).and_then(|len| usize::try_from(len).ok());
-        let output = Vec::with_capacity(len.unwrap_or_default());
-        let encrypted = self
-            .writer(output)
-            .and_then(|mut writer| writer.write_all(plaintext).and_then(|()| writer.finish()));
-        encrypted.map_err(|error| {
-            error.downcast().expect("writing to memory fails only for want of random bytes")
+        let len = self.len_in_memory(plaintext.len()).expect("an envelope takes all of memory");
+        let mut envelope = vec![0; len];
+        self.write_to_slice(plaintext, &mut envelope)?;
+        Ok(envelope)
+    }
+
+    /// As [`Encryptor::encrypt_slice`], into the caller's buffer, which has at
+    /// least [`Encryptor::envelope_len`] bytes. Returns that length: the
+    /// envelope is at the beginning of the buffer, and what is behind it stays
+    /// as it was.
+    ///
+    /// # Errors
+    /// When the buffer is too short, which is seen before anything is written;
+    /// or the system has no random bytes to give: then the buffer has no
+    /// envelope, and no plaintext either.
+    pub fn encrypt_into(
+        self,
+        plaintext: &[u8],
+        envelope: &mut [u8],
+    ) -> Result<usize, EncryptSliceError> {
+        let (needed, len) = (self.len_in_memory(plaintext.len())?, envelope.len());
+        let envelope =
+            envelope.get_mut(..needed).ok_or(EncryptSliceError::BufferTooShort { needed, len })?;
+        self.write_to_slice(plaintext, envelope)?;
+        Ok(needed)
+    }
+
+    /// As [`Encryptor::encrypt_slice`], with the plaintext's buffer for the
+    /// envelope.
+    ///
+    /// The envelope is longer. With a capacity of [`Encryptor::envelope_len`]
+    /// bytes everything stays where it is. With less, the envelope gets a new
+    /// buffer, into which the plaintext is sealed, and the old one is wiped
+    /// before it is freed: no plaintext is left where nobody looks for it.
+    ///
+    /// ```
+    /// # futures_util::FutureExt::now_or_never(async {
+    /// # use twinlock::{CustomerKey, Decryptor, Encryptor, FileKek, KeyUri, ProviderKey, read_header};
+    /// # let folder = tempfile::tempdir()?;
+    /// # let kek = |name| KeyUri::parse(&format!("file://{}/{name}", folder.path().display()));
+    /// # let (ours, theirs) = (kek("provider.kek")?, kek("customer.kek")?);
+    /// # FileKek::create(&ours)?;
+    /// # FileKek::create(&theirs)?;
+    /// # let provider = ProviderKey::new(FileKek::open(&ours)?)?;
+    /// # let customer = CustomerKey::new(FileKek::open(&theirs)?)?;
+    /// # let decryptor = Decryptor::any_context()
+    /// #     .provider(provider.clone()).customer(customer.clone());
+    /// let encryptor = Encryptor::builder(provider, customer).prepare().await?;
+    /// let mut buffer = b"attack at dawn".to_vec();
+    /// encryptor.encrypt_in_place(&mut buffer)?; // an envelope now
+    ///
+    /// let opened = decryptor.open(read_header(&mut &buffer[..])?).await?;
+    /// assert_eq!(opened.decrypt_in_place(&mut buffer)?, b"attack at dawn");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap().unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// When the system has no random bytes to give: then the buffer was wiped
+    /// and is empty.
+    pub fn encrypt_in_place(self, buffer: &mut Vec<u8>) -> Result<(), EncryptSliceError> {
+        let len = self.len_in_memory(buffer.len())?;
+        let sealed = match buffer.capacity() < len {
+            true => self.replace(buffer, len),
+            false => self.extend(buffer, len),
+        };
+        sealed.map_err(|error| {
+            buffer.as_mut_slice().zeroize();
+            buffer.clear();
+            error.into()
         })
+    }
+
+    /// Seals the buffer's plaintext into a new buffer, and wipes the old one.
+    fn replace(self, buffer: &mut Vec<u8>, len: usize) -> Result<(), RandomnessError> {
+        let mut envelope = vec![0; len];
+        self.write_to_slice(buffer, &mut envelope)?;
+        buffer.as_mut_slice().zeroize();
+        *buffer = envelope;
+        Ok(())
+    }
+
+    /// Seals the buffer's plaintext where it is.
+    fn extend(self, buffer: &mut Vec<u8>, len: usize) -> Result<(), RandomnessError> {
+        let (meter, threads, plaintext_len) = (self.meter.clone(), self.threads, buffer.len());
+        buffer.resize(len, 0);
+        let (key, start) = self.start()?;
+        memory::seal_in_place(&key, &meter, threads, start.len(), plaintext_len, buffer)?;
+        buffer[..start.len()].copy_from_slice(&start);
+        Ok(())
+    }
+
+    /// Encrypts into a slice of the envelope's length.
+    fn write_to_slice(self, plaintext: &[u8], envelope: &mut [u8]) -> Result<(), RandomnessError> {
+        let (meter, threads) = (self.meter.clone(), self.threads);
+        let (key, start) = self.start()?;
+        let (front, segments) = envelope.split_at_mut(start.len());
+        memory::seal_from(&key, &meter, threads, plaintext, segments)?;
+        front.copy_from_slice(&start); // last, for without it there is no envelope
+        Ok(())
+    }
+
+    fn len_in_memory(&self, plaintext_len: usize) -> Result<usize, EncryptSliceError> {
+        self.envelope_len(plaintext_len as u64)
+            .and_then(|len| usize::try_from(len).ok())
+            .ok_or(EncryptSliceError::TooLong(plaintext_len))
     }
 
     /// Encrypts all of `input` to `output`; returns the number of plaintext

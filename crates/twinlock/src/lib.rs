@@ -230,6 +230,7 @@ pub mod testing;
 pub use batch::Batch;
 #[cfg(feature = "blocking")]
 pub use blocking::RuntimeError;
+pub use bulk::memory::{DecryptSliceError, EncryptSliceError, PARALLEL_FROM};
 pub use cache::UnwrapCache;
 #[cfg(feature = "tokio")]
 pub use decrypt::read_header_async;
