@@ -2,6 +2,7 @@
 //! them pair by pair, and `hot_loop` runs them for callgrind to count.
 #![forbid(unsafe_code)]
 
+pub mod copies;
 pub mod floe;
 pub mod headers;
 pub mod ranges;

@@ -42,6 +42,24 @@ pub fn aws_lc_seal(segment_len: u32, total: usize) -> Case {
     })
 }
 
+/// Seals each slot in place by AWS-LC, but for what stands before and after.
+pub(crate) fn aws_lc_seal_pieces<'a>(
+    slots: impl Iterator<Item = &'a mut [u8]>,
+    before: usize,
+    after: usize,
+) {
+    let key = aws_lc_key();
+    for (slot, nonce) in slots.zip(0..) {
+        let end = slot.len() - after;
+        let sealed = key.seal_in_place_separate_tag(
+            aws_lc_nonce(nonce),
+            Aad::from(AAD),
+            &mut slot[before..end],
+        );
+        slot[end..].copy_from_slice(&sealed.expect("a piece is short").as_ref()[..after]);
+    }
+}
+
 /// AES-256-GCM by AWS-LC.
 #[must_use]
 pub fn aws_lc_open(segment_len: u32, total: usize) -> Case {
