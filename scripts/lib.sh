@@ -28,8 +28,10 @@ need_packages() {
 
 package_of() {
     case $1 in
+        age | openssl | rclone | time) echo "$1" ;;
         c_compiler) echo gcc libc6-dev ;;
         cpp_compiler) echo g++ ;;
+        gpg) echo gpg gpg-agent gpgconf ;;
         kryoptic_libraries) echo libclang-dev libsqlite3-dev libssl-dev pkg-config ;;
         softhsm) echo softhsm2 ;;
         valgrind) echo valgrind ;;
@@ -37,6 +39,13 @@ package_of() {
         *) give_up "package_of knows no $1" ;;
     esac
 }
+
+# What scripts/bench-peers compares with, and measures with.
+has_age() { command -v age >/dev/null && command -v age-keygen >/dev/null; }
+has_gpg() { command -v gpg >/dev/null && command -v gpgconf >/dev/null; }
+has_openssl() { command -v openssl >/dev/null; }
+has_rclone() { command -v rclone >/dev/null; }
+has_time() { [ -x /usr/bin/time ]; }
 
 # Rust links with the C compiler, and AWS-LC is written in C.
 has_c_compiler() { compiles "${CC:-cc}" c; }
@@ -81,7 +90,7 @@ need_python_tools() {
     for lock in "$@"; do
         stamp=$venv/installed-${lock//\//-}
         cmp -s "$root/$lock" "$stamp" && continue
-        echo "installing $lock into .tools/venv"
+        echo "installing $lock into ${venv#"$root"/}"
         "$venv/bin/pip" install --quiet --require-hashes -r "$root/$lock" || give_up "pip could not install $lock"
         cp "$root/$lock" "$stamp"
     done
@@ -90,7 +99,7 @@ need_python_tools() {
 
 # Everything that `cargo test --workspace` uses.
 need_test_tools() {
-    need_packages c_compiler softhsm venv # asked together, so that the answer is whole
+    need_packages c_compiler softhsm time venv # asked together, so that the answer is whole
     need_rust
     need_python_tools tests/requirements.txt tests/second_reader/requirements.txt scripts/requirements.txt
 }

@@ -5,6 +5,7 @@
 mod aws_kms;
 #[cfg(feature = "azure-kv")]
 mod azure_kv;
+mod bench_peers;
 mod cli;
 mod entry_points;
 #[cfg(feature = "gcp-kms")]
