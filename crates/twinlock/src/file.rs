@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, Metadata};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use tempfile::NamedTempFile;
 
@@ -72,6 +72,8 @@ impl OutputFile {
         }
         let replaced = overwrite.then(|| path.metadata().ok()).flatten();
         let like_now = like.as_ref().or(replaced.as_ref());
+        // A file is on the list as soon as it is there.
+        let _beginning = BEGINNING.read().unwrap_or_else(PoisonError::into_inner);
         let temporary = new_temporary(folder_of(path), like_now)?;
         let listed = Unfinished::list(temporary.path());
         Ok(Self { temporary, path: path.to_owned(), overwrite, like, _listed: listed })
@@ -101,6 +103,7 @@ impl OutputFile {
     ///
     /// [`commit`]: OutputFile::commit
     pub fn commit_all(mut files: Vec<Self>) -> Vec<io::Result<()>> {
+        files.iter_mut().for_each(Self::begin_sync);
         let synced: Vec<io::Result<()>> = files.iter_mut().map(Self::sync).collect();
         let mut folders = BTreeSet::new();
         let placed = synced.into_iter().zip(files).map(|(synced, file)| {
@@ -123,15 +126,39 @@ impl OutputFile {
             .collect()
     }
 
+    /// Puts several files at their places without waiting for the disk: after a
+    /// power cut they may be gone, or empty. Results are in the order of `files`.
+    pub fn place_all(files: Vec<Self>) -> Vec<io::Result<()>> {
+        let place = |file: Self| file.dress().and_then(|()| file.place().map(drop));
+        files.into_iter().map(place).collect()
+    }
+
+    /// Has the system begin to write, so that the first of several files that is
+    /// waited for has the others on the disk with it.
+    fn begin_sync(&mut self) {
+        use rustix::fs::{Advice, fadvise};
+        // Linux writes what is dirty before it could drop it. Elsewhere, and
+        // where it fails, each file is waited for by itself.
+        _ = fadvise(self.temporary.as_file(), 0, None, Advice::DontNeed);
+    }
+
     /// Has its bytes, mode and time on the disk.
     fn sync(&mut self) -> io::Result<()> {
         self.temporary.flush()?;
-        if let Some(source) = &self.like {
-            let file = self.temporary.as_file();
-            file.set_permissions(permissions_like(source, file)?)?;
-            self.temporary.as_file().set_modified(source.modified()?)?;
-        }
+        self.dress()?;
         self.temporary.as_file().sync_all()
+    }
+
+    /// Gives it the mode and time that it is to have.
+    fn dress(&self) -> io::Result<()> {
+        let Some(source) = &self.like else { return Ok(()) };
+        let file = self.temporary.as_file();
+        let made = file.metadata()?.permissions();
+        let permissions = permissions_like(source, &made);
+        if permissions != made {
+            file.set_permissions(permissions)?;
+        }
+        file.set_modified(source.modified()?)
     }
 
     /// Gives it its name. Returns the folder that it is in.
@@ -162,7 +189,10 @@ impl Write for OutputFile {
 
 /// Removes the temporary files of all [`OutputFile`]s of this process that are
 /// not committed: for a signal handler's thread, right before it exits.
+///
+/// No other can be begun from then on: a thread that tries waits for the exit.
 pub fn remove_unfinished() {
+    std::mem::forget(BEGINNING.write().unwrap_or_else(PoisonError::into_inner));
     for path in unfinished().drain(..) {
         // It may have been committed a moment ago, and be gone.
         let _ = fs::remove_file(path);
@@ -290,15 +320,16 @@ fn new_temporary(folder: &Path, like: Option<&Metadata>) -> io::Result<NamedTemp
 
 /// What the source and the umask, under which `file` was made, both allow.
 #[cfg(unix)]
-fn permissions_like(source: &Metadata, file: &File) -> io::Result<fs::Permissions> {
+fn permissions_like(source: &Metadata, made: &fs::Permissions) -> fs::Permissions {
     use std::os::unix::fs::PermissionsExt as _;
-    let made = file.metadata()?.permissions().mode();
-    Ok(fs::Permissions::from_mode(source.permissions().mode() & made & 0o777))
+    // With the type, so that it compares with what was made.
+    let (source, made) = (source.permissions().mode(), made.mode());
+    fs::Permissions::from_mode(source & made & 0o777 | made & !0o7777)
 }
 
 #[cfg(not(unix))]
-fn permissions_like(source: &Metadata, _: &File) -> io::Result<fs::Permissions> {
-    Ok(source.permissions())
+fn permissions_like(source: &Metadata, _: &fs::Permissions) -> fs::Permissions {
+    source.permissions()
 }
 
 fn already_exists(path: &Path) -> io::Error {
@@ -319,6 +350,9 @@ fn cannot_be_synced(error: &io::Error) -> bool {
     use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
     matches!(error.kind(), InvalidInput | PermissionDenied | Unsupported)
 }
+
+/// Held while a file is begun, and for good once those were removed.
+static BEGINNING: RwLock<()> = RwLock::new(());
 
 static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
