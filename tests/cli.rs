@@ -9,6 +9,7 @@ mod files;
 mod gcp_kms;
 mod hostile;
 mod large;
+mod many;
 mod memory;
 mod pipes;
 mod ranges;

@@ -1,14 +1,21 @@
 //! The words that are typed. What they mean together is `settings.rs`'s matter.
 
+mod examples;
 pub(crate) mod values;
 
 use std::num::{NonZeroU64, NonZeroUsize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use clap_complete::Shell;
 
+use examples::{
+    AFTER_HELP, CONFIG_SHOW_EXAMPLES, DECRYPT_EXAMPLES, DOCTOR_EXAMPLES, ENCRYPT_EXAMPLES,
+    INIT_EXAMPLES, INSPECT_EXAMPLES, KEYS_CHECK_EXAMPLES, KEYS_CREATE_EXAMPLES,
+    KEYS_EXPORT_PUBLIC_EXAMPLES, KEYS_LIST_EXAMPLES, PROVE_EXAMPLES, REENCRYPT_EXAMPLES,
+    REWRAP_EXAMPLES, VERIFY_EXAMPLES,
+};
 use values::{ByteRange, ContextPair, KekType};
 
 /// Encrypts files so that they open only with two keys held by two holders.
@@ -104,47 +111,37 @@ pub(crate) struct KeyArgs {
     pub(crate) keyslots: Vec<String>,
 }
 
-/// Encrypt a file
+/// Encrypt files
 ///
 /// FILE becomes FILE.twl; a pipe (`-`) goes to stdout. Mode and time of
 /// modification are kept, and FILE is never deleted. A file appears only when
-/// it is whole.
+/// it is whole. Several files have the same encryption context and, up to a
+/// bound, one share pair: whoever obtains its two shares once opens all of them,
+/// and the holders' logs have one line for them.
 #[derive(Debug, ClapArgs)]
 #[command(after_long_help = ENCRYPT_EXAMPLES)]
 pub(crate) struct EncryptArgs {
-    /// The file to encrypt, or - for stdin
-    #[arg(value_name = "FILE")]
-    pub(crate) input: PathBuf,
+    /// The files to encrypt, or - for stdin
+    #[arg(value_name = "FILE", required_unless_present = "files_from")]
+    pub(crate) inputs: Vec<PathBuf>,
 
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 
-    /// Encrypt all files below the folder FILE into the folder -o
-    ///
-    /// One file after the other, all with the same encryption context and, up
-    /// to a bound, under one share pair: whoever obtains its two shares once
-    /// opens all of them, and the holders' logs have one line for them. What an
-    /// earlier run has done is left as it is.
-    #[arg(short, long, requires = "output", help_heading = "Folders")]
-    pub(crate) recursive: bool,
+    #[command(flatten)]
+    pub(crate) files: FilesArgs,
 
-    /// With -r: at most so many files under one share pair
+    /// Of several files, at most so many under one share pair [default: 65536]
     ///
     /// A pair also ends after 1 TiB of plaintext, and after an hour.
-    #[arg(
-        long,
-        value_name = "N",
-        requires = "recursive",
-        default_value = "65536",
-        help_heading = "Folders"
-    )]
-    pub(crate) batch_files: NonZeroU64,
+    #[arg(long, value_name = "N", help_heading = "Many files")]
+    pub(crate) batch_files: Option<NonZeroU64>,
 
     /// Keep the header apart, in a file of its own
     ///
     /// The output is then the payload alone, and neither opens without the
     /// other. A later rewrap needs the header only, wherever the payload is.
-    #[arg(long, conflicts_with = "recursive")]
+    #[arg(long, conflicts_with_all = ["recursive", "files_from"])]
     pub(crate) detach: bool,
 
     /// The new file for the header; the output's name with .header without it
@@ -177,7 +174,14 @@ pub(crate) struct EncryptArgs {
     pub(crate) no_read_back: bool,
 }
 
-/// Decrypt a file
+impl EncryptArgs {
+    /// The only one, where there are not many.
+    pub(crate) fn input(&self) -> &Path {
+        self.inputs.first().expect("clap wants one without --files-from")
+    }
+}
+
+/// Decrypt files
 ///
 /// FILE.twl becomes FILE; a pipe (`-`) or a range goes to stdout. A file
 /// appears only when all of it was verified.
@@ -189,30 +193,26 @@ pub(crate) struct EncryptArgs {
 #[derive(Debug, ClapArgs)]
 #[command(after_long_help = DECRYPT_EXAMPLES)]
 pub(crate) struct DecryptArgs {
-    /// The file to decrypt, or - for stdin
-    #[arg(value_name = "FILE")]
-    pub(crate) input: PathBuf,
+    /// The files to decrypt, or - for stdin
+    #[arg(value_name = "FILE", required_unless_present = "files_from")]
+    pub(crate) inputs: Vec<PathBuf>,
 
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 
-    /// Decrypt all files below the folder FILE into the folder -o
-    ///
-    /// One file after the other. Holders are asked once for each share pair.
-    /// What an earlier run has done is left as it is.
-    #[arg(short, long, requires = "output", conflicts_with = "range", help_heading = "Folders")]
-    pub(crate) recursive: bool,
+    #[command(flatten)]
+    pub(crate) files: FilesArgs,
 
     /// Decrypt only these bytes of the plaintext: A..B, A.. or ..B
     ///
     /// From byte A, counted from 0, to before byte B. Only the segments that
     /// hold them are read, and verified. A B beyond the end means the end; an A
     /// beyond the end is an error.
-    #[arg(long, value_name = "A..B")]
+    #[arg(long, value_name = "A..B", conflicts_with_all = ["recursive", "files_from"])]
     pub(crate) range: Option<ByteRange>,
 
     /// The header, if it was kept apart from the payload, which FILE then is
-    #[arg(long, value_name = "FILE", conflicts_with = "recursive")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["recursive", "files_from"])]
     pub(crate) header: Option<PathBuf>,
 
     /// Use so many threads; as many as there are processors without it
@@ -226,10 +226,74 @@ pub(crate) struct DecryptArgs {
     pub(crate) keys: KeyArgs,
 }
 
+impl DecryptArgs {
+    /// The only one, where there are not many.
+    pub(crate) fn input(&self) -> &Path {
+        self.inputs.first().expect("clap wants one without --files-from")
+    }
+}
+
+/// Several files in one run.
+#[derive(Debug, Default, ClapArgs)]
+#[command(next_help_heading = "Many files")]
+pub(crate) struct FilesArgs {
+    /// Take all files below the folders FILE, into the folder -o
+    ///
+    /// -o gets what is in one folder, and of several a folder each. Links are not
+    /// followed.
+    #[arg(short, long, requires = "output")]
+    pub(crate) recursive: bool,
+
+    /// With -r: only files whose name fits, or whose path does; repeatable
+    ///
+    /// A pattern without / is of a name, one with / of the path below the
+    /// folder: *.pdf, 2024/*, **/tmp/*.{log,txt}. Quote it.
+    #[arg(long, value_name = "GLOB", requires = "recursive")]
+    pub(crate) include: Vec<String>,
+
+    /// With -r: no files or folders that fit, --include or not; repeatable
+    #[arg(long, value_name = "GLOB", requires = "recursive")]
+    pub(crate) exclude: Vec<String>,
+
+    /// Take the files whose names stand in this file, or in stdin with -
+    ///
+    /// A name in each line. With -o, a/b goes to OUT/a/b, /a/b too, and a name
+    /// with .. is refused.
+    #[arg(long, value_name = "LIST", conflicts_with_all = ["recursive", "inputs"])]
+    pub(crate) files_from: Option<PathBuf>,
+
+    /// The names of --files-from end with NUL, as those of find -print0
+    #[arg(short = '0', long, requires = "files_from")]
+    pub(crate) null: bool,
+
+    /// Leave outputs alone that an earlier run has made
+    ///
+    /// One that is there counts as done if it is verified to be of its input, as
+    /// far as length, times and keys tell. Without this flag one that is there
+    /// is an error of its file.
+    #[arg(long, conflicts_with = "force")]
+    pub(crate) resume: bool,
+
+    /// Do not wait until files are on the disk
+    ///
+    /// A power cut may then lose files that were said to be done, or leave them
+    /// empty.
+    #[arg(long)]
+    pub(crate) no_sync: bool,
+}
+
+impl FilesArgs {
+    /// True if a run of `inputs` is one of many files, of which each can fail by
+    /// itself.
+    pub(crate) fn are_many(&self, inputs: &[PathBuf]) -> bool {
+        self.recursive || self.files_from.is_some() || inputs.len() > 1
+    }
+}
+
 /// Where output goes.
 #[derive(Debug, Default, ClapArgs)]
 pub(crate) struct OutputArgs {
-    /// Write to this file, or to stdout with -; with -r, to this folder
+    /// Write to this file, or to stdout with -; several files, to this folder
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
 
@@ -646,147 +710,6 @@ fn long_version() -> &'static str {
     &TEXT
 }
 
-const AFTER_HELP: &str = "\
-Exit codes:
-  0    done
-  1    failed, or `prove` saw an unexpected outcome
-  2    usage, wrong setting, not a Twinlock file
-  3    tampered with, cut short, another encryption context
-  4    denied, no such key, or no keyslot of the file fits
-  5    a holder is busy or unreachable: worth a retry
-  6    a part of a batch failed
-  129, 130, 143  hung up, interrupted, terminated
-
-Flags go before TWINLOCK_* variables, those before the profile in the
-configuration file. docs/cli.md has all of them.";
-
-const ENCRYPT_EXAMPLES: &str = "\
-Examples:
-  twinlock encrypt backup.tar --context object=backup.tar
-
-  set -o pipefail
-  tar c data | twinlock encrypt - --context object=data.tar \\
-    | aws s3 cp - s3://bucket/data.tar.twl
-  tar c data | twinlock encrypt - --context object=data.tar \\
-    | rclone rcat remote:data.tar.twl
-
-  twinlock encrypt report.pdf -o /mnt/share/report.pdf.twl --force
-  twinlock encrypt -r data -o data.enc --context folder=data
-  twinlock encrypt report.pdf --keyslot \\
-    'aws-kms://<key ARN>,pkcs11:token=recovery;object=kek'
-
-In a pipeline only exit codes tell that something went wrong: an upload
-that ends early leaves an object that does not open, and a command that
-dies while it writes to `encrypt -` leaves a short file that does.";
-
-const DECRYPT_EXAMPLES: &str = "\
-Examples:
-  twinlock decrypt backup.tar.twl --context object=backup.tar
-  twinlock decrypt video.twl --range 1048576..2097152 -o frame.bin
-  twinlock decrypt -r data.enc -o data --context folder=data
-
-  set -o pipefail
-  aws s3 cp s3://bucket/data.tar.twl - \\
-    | twinlock decrypt - --context object=data.tar | tar x
-  rclone cat remote:data.tar.twl \\
-    | twinlock decrypt - --context object=data.tar -o data.tar";
-
-const INSPECT_EXAMPLES: &str = "\
-Examples:
-  twinlock inspect backup.tar.twl
-  twinlock inspect --json backup.tar.twl | jq .keyslots
-  aws s3 cp s3://bucket/backup.tar.twl - | head -c 66000 \\
-    | twinlock inspect -";
-
-const VERIFY_EXAMPLES: &str = "\
-Examples:
-  twinlock verify backup.tar.twl --context object=backup.tar
-  aws s3 cp s3://bucket/backup.tar.twl - \\
-    | twinlock verify - --any-context";
-
-const PROVE_EXAMPLES: &str = "\
-Examples:
-  twinlock prove backup.tar.twl
-  twinlock prove --json backup.tar.twl > evidence.json";
-
-const REWRAP_EXAMPLES: &str = "\
-Examples:
-  twinlock rewrap data.twl --context object=data \\
-    --to-customer 'pkcs11:token=new;object=kek'
-  twinlock rewrap data.twl --any-context --dry-run --json \\
-    --from-key 'pkcs11:token=old;object=kek' \\
-    --to-customer 'pkcs11:token=new;object=kek'
-  twinlock rewrap -r archive --any-context --json \\
-    --from-key 'pkcs11:token=old;object=kek' \\
-    --to-customer 'pkcs11:token=new;object=kek'
-  twinlock rewrap data.twl --context object=data --add-keyslot \\
-    'aws-kms://<key ARN>,pkcs11:token=recovery;object=kek'
-  twinlock rewrap data.twl --context object=data --remove-keyslot \\
-    'aws-kms://<key ARN>,pkcs11:token=recovery;object=kek'";
-
-const REENCRYPT_EXAMPLES: &str = "\
-Examples:
-  twinlock reencrypt data.twl --context object=data
-  twinlock reencrypt data.twl --context object=data \\
-    --from-keyslot 'aws-kms://<key ARN>,pkcs11:token=lost;object=kek'";
-
-const CONFIG_SHOW_EXAMPLES: &str = "\
-Examples:
-  twinlock config show --origin
-  twinlock config show --profile archive --json | jq .settings";
-
-const DOCTOR_EXAMPLES: &str = "\
-Examples:
-  twinlock doctor
-  twinlock doctor --profile archive
-  twinlock doctor --json | jq '.checks[] | select(.state != \"ok\")'";
-
-const KEYS_CREATE_EXAMPLES: &str = "\
-Examples:
-  twinlock keys create \\
-    'pkcs11:token=prod;object=kek?module-path=/usr/lib/libyourhsm.so'
-  twinlock keys create --type rsa-3072 \\
-    'pkcs11:token=prod;object=kek?module-path=/usr/lib/libyourhsm.so'
-  twinlock keys create aws-kms://alias/archive
-  twinlock keys create vault://vault.example:8200/transit/keys/archive
-  twinlock keys create file:///home/me/dev.kek";
-
-const KEYS_EXPORT_PUBLIC_EXAMPLES: &str = "\
-Examples:
-  twinlock keys create --type rsa-3072 \\
-    'pkcs11:token=vault;object=recovery?module-path=/usr/lib/hsm.so'
-  twinlock keys export-public -o recovery.pem \\
-    'pkcs11:token=vault;object=recovery?module-path=/usr/lib/hsm.so'";
-
-const KEYS_LIST_EXAMPLES: &str = "\
-Examples:
-  twinlock keys list 'pkcs11:?module-path=/usr/lib/libyourhsm.so'
-  twinlock keys list \\
-    'pkcs11:token=prod?module-path=/usr/lib/libyourhsm.so'";
-
-const KEYS_CHECK_EXAMPLES: &str = "\
-Examples:
-  twinlock keys check
-  twinlock keys check aws-kms://alias/archive
-  twinlock keys check \\
-    'pkcs11:token=prod;object=kek?module-path=/usr/lib/libyourhsm.so'";
-
-const INIT_EXAMPLES: &str = "\
-Examples:
-  twinlock init
-  twinlock init --dev-provider --softhsm
-
-  hsm='module-path=/usr/lib/libyourhsm.so&pin-source=file:/run/pin'
-  twinlock init --profile archive \\
-    --provider aws-kms://alias/archive \\
-    --customer \"pkcs11:token=prod;object=kek?$hsm\"
-
-  # a second keyslot, for the day that a key is lost
-  card='module-path=/usr/lib/opensc-pkcs11.so&pin-source=file:/run/card'
-  twinlock init --profile archive \\
-    --recovery-provider aws-kms://alias/recovery \\
-    --recovery-customer \"pkcs11:token=safe;object=kek?$card\"";
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -796,31 +719,5 @@ mod tests {
     #[test]
     fn the_definitions_fit_together() {
         Args::command().debug_assert();
-    }
-
-    /// In 80 columns, which a manual page indents by 7: what is longer is
-    /// broken, and no command that somebody can paste.
-    #[test]
-    fn examples_fit_a_terminal() {
-        let texts = [
-            AFTER_HELP,
-            ENCRYPT_EXAMPLES,
-            DECRYPT_EXAMPLES,
-            INSPECT_EXAMPLES,
-            VERIFY_EXAMPLES,
-            PROVE_EXAMPLES,
-            REWRAP_EXAMPLES,
-            REENCRYPT_EXAMPLES,
-            CONFIG_SHOW_EXAMPLES,
-            DOCTOR_EXAMPLES,
-            KEYS_CREATE_EXAMPLES,
-            KEYS_EXPORT_PUBLIC_EXAMPLES,
-            KEYS_LIST_EXAMPLES,
-            KEYS_CHECK_EXAMPLES,
-            INIT_EXAMPLES,
-        ];
-        for line in texts.iter().flat_map(|text| text.lines()) {
-            assert!(line.len() <= 72, "{line}");
-        }
     }
 }

@@ -148,7 +148,7 @@ pub(crate) enum VaultAuth {
 }
 
 /// Environment variables, as an argument so that tests need not set any.
-pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+pub(crate) type Environment<'a> = &'a (dyn Fn(&str) -> Option<OsString> + Sync);
 
 /// Where the configuration file is.
 #[derive(Debug)]

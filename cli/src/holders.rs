@@ -16,6 +16,7 @@ pub(crate) mod vault;
 use std::sync::Arc;
 
 use tokio::runtime::Runtime;
+use tokio::sync::Mutex;
 use twinlock::{
     BoxFuture, CustomerKey, Decryptor, Encryptor, EncryptorBuilder, Envelope, FileKek, Header,
     HolderError, KeyHolder, KeyUri, Keyslot, OpenError, ProviderKey, RewrapPlan, Share, Side,
@@ -105,13 +106,13 @@ fn not_built_in(scheme: twinlock_keys::Scheme) -> HolderError {
 
 /// An encryptor for all keyslots of `settings`.
 pub(crate) async fn encryptor(settings: &Settings) -> Result<EncryptorBuilder, Failure> {
-    encryptor_of(settings, &mut Opened::default()).await
+    encryptor_of(settings, &Opened::default()).await
 }
 
 /// As [`encryptor`], with the holders that are open already.
 pub(crate) async fn encryptor_of(
     settings: &Settings,
-    opened: &mut Opened,
+    opened: &Opened,
 ) -> Result<EncryptorBuilder, Failure> {
     let mut builder: Option<EncryptorBuilder> = None;
     for pair in &settings.pairs {
@@ -130,7 +131,9 @@ pub(crate) async fn encryptor_of(
 /// open is not tried again.
 #[derive(Default)]
 pub(crate) struct Opened {
-    holders: Vec<(KeySpec, OpenResult)>,
+    /// Locked while one is opened: who needs it too waits, and nobody is asked
+    /// for a PIN twice.
+    holders: Mutex<Vec<(KeySpec, OpenResult)>>,
     spares: bool,
 }
 
@@ -139,11 +142,11 @@ type OpenResult = Result<Arc<dyn KeyHolder>, HolderError>;
 impl Opened {
     /// For a run of many files: holders that fail are spared.
     pub(crate) fn sparing() -> Self {
-        Self { holders: Vec::new(), spares: true }
+        Self { holders: Mutex::default(), spares: true }
     }
 
     async fn get(
-        &mut self,
+        &self,
         spec: &KeySpec,
         side: Side,
         access: &Access,
@@ -152,8 +155,9 @@ impl Opened {
         holder.map_err(|error| Failure::from(error).about(format!("the {side} key {spec}")))
     }
 
-    async fn try_get(&mut self, spec: &KeySpec, access: &Access) -> OpenResult {
-        if let Some((_, holder)) = self.holders.iter().find(|(opened, _)| opened == spec) {
+    async fn try_get(&self, spec: &KeySpec, access: &Access) -> OpenResult {
+        let mut holders = self.holders.lock().await;
+        if let Some((_, holder)) = holders.iter().find(|(opened, _)| opened == spec) {
             return holder.clone();
         }
         let holder = open(spec, access).await;
@@ -161,17 +165,12 @@ impl Opened {
             true => holder.map(|holder| Arc::new(Spared::new(holder)) as Arc<dyn KeyHolder>),
             false => holder,
         };
-        self.holders.push((spec.clone(), holder.clone()));
+        holders.push((spec.clone(), holder.clone()));
         holder
     }
 
     /// What headers call a key: its holder has to resolve an alias, and only that.
-    async fn uri_of(
-        &mut self,
-        spec: &KeySpec,
-        side: Side,
-        access: &Access,
-    ) -> Result<KeyUri, Failure> {
+    async fn uri_of(&self, spec: &KeySpec, side: Side, access: &Access) -> Result<KeyUri, Failure> {
         let uri = spec.key_uri();
         match uri.is_alias() {
             true => Ok(self.get(spec, side, access).await?.uri().clone()),
@@ -185,7 +184,7 @@ impl Opened {
 pub(crate) async fn has_keyslots_of(
     header: &Header,
     settings: &Settings,
-    opened: &mut Opened,
+    opened: &Opened,
 ) -> Result<bool, Failure> {
     let mut pairs = Vec::new();
     for KeyPair { provider, customer } in &settings.pairs {
@@ -214,7 +213,7 @@ pub(crate) async fn open_envelope(
     candidates: Vec<Candidate>,
     decryptor: Decryptor,
     settings: &Settings,
-    opened: &mut Opened,
+    opened: &Opened,
 ) -> Result<Envelope, Failure> {
     let mut first_failure = None;
     for Candidate { header, from } in candidates {
@@ -231,7 +230,7 @@ async fn open_with_header(
     header: UnverifiedHeader,
     decryptor: Decryptor,
     settings: &Settings,
-    opened: &mut Opened,
+    opened: &Opened,
 ) -> Result<Envelope, Failure> {
     decryptor.check(&header)?;
     let Equipped { decryptor, unresolved } =
@@ -257,7 +256,7 @@ impl NewKeys {
         &self,
         mut plan: RewrapPlan,
         access: &Access,
-        opened: &mut Opened,
+        opened: &Opened,
     ) -> Result<RewrapPlan, Failure> {
         if let Some(spec) = &self.provider {
             let holder = opened.get(spec, Side::Provider, access).await?;
@@ -292,7 +291,7 @@ impl Equipped {
         headers: &[&Header],
         settings: &Settings,
     ) -> Result<Self, Failure> {
-        Self::of(decryptor, headers, settings, &mut Opened::default()).await
+        Self::of(decryptor, headers, settings, &Opened::default()).await
     }
 
     /// As [`Equipped::new`], with the holders that are open already.
@@ -300,7 +299,7 @@ impl Equipped {
         mut decryptor: Decryptor,
         headers: &[&Header],
         settings: &Settings,
-        opened: &mut Opened,
+        opened: &Opened,
     ) -> Result<Self, Failure> {
         for (from, to) in &settings.moved {
             decryptor = decryptor.moved(from.clone(), to.clone());
@@ -319,7 +318,7 @@ impl Equipped {
         side: Side,
         spec: &KeySpec,
         access: &Access,
-        opened: &mut Opened,
+        opened: &Opened,
     ) -> Result<Self, Failure> {
         let holder = match opened.try_get(spec, access).await {
             Ok(holder) => holder,

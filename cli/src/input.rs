@@ -11,6 +11,7 @@ use twinlock::file::Headers;
 use twinlock::{
     Inspection, ReadAt, ReadHeaderError, UnverifiedHeader, read_detached_header, read_header,
 };
+use zeroize::Zeroize as _;
 
 use crate::exit::{Failure, Kind};
 
@@ -132,6 +133,28 @@ impl Input {
             }),
         };
         headers.map_err(|error| Failure::from(error).about(&self.name))
+    }
+
+    /// Reads the whole of a file that is not long, in one call where the system
+    /// has it at once. That it is no longer now, [`Input::check_unchanged`] says.
+    pub(crate) fn read_whole<'a>(&mut self, buffer: &'a mut Vec<u8>) -> io::Result<&'a [u8]> {
+        let len = self.len().and_then(|len| usize::try_from(len).ok()).unwrap_or_default();
+        if buffer.len() < len {
+            // Nothing is copied to memory that is not wiped: plaintext of other
+            // files is in the old one.
+            buffer.zeroize();
+            buffer.resize(len.next_power_of_two(), 0);
+        }
+        let mut filled = 0;
+        while filled < len {
+            match self.read(&mut buffer[filled..len]) {
+                Ok(0) => break,
+                Ok(more) => filled += more,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(&buffer[..filled])
     }
 
     fn is_stdin(&self) -> bool {

@@ -11,6 +11,7 @@ mod console;
 mod exit;
 mod holders;
 mod input;
+mod list;
 mod logs;
 mod origin;
 mod output;
@@ -37,12 +38,18 @@ struct App<'a> {
     common: &'a CommonArgs,
     console: Console,
     environment: Environment<'a>,
+    hides_progress: bool,
 }
 
 impl App<'_> {
     /// True if progress is not to be shown even on a terminal.
     fn hides_progress(&self) -> bool {
-        self.console.quiet
+        self.console.quiet || self.hides_progress
+    }
+
+    /// For one file of many, of which only all together are shown.
+    fn without_progress(&self) -> Self {
+        Self { hides_progress: true, ..*self }
     }
 }
 
@@ -64,7 +71,8 @@ fn run(args: &Args, console: Console) -> Result<Outcome, Failure> {
     process::forbid_core_dumps();
     process::handle_signals();
     let environment = |name: &str| std::env::var_os(name);
-    let app = App { common: &args.common, console, environment: &environment };
+    let (common, environment) = (&args.common, &environment);
+    let app = App { common, console, environment, hides_progress: false };
     match &args.verb {
         Verb::Config(args) => verbs::config::run(&app, args),
         Verb::Doctor(args) => verbs::doctor::run(&app, args),

@@ -76,7 +76,9 @@ impl Destination {
             }
             Self::File(path) => {
                 let failed = |error| not_created(path, &error);
-                check_free_space(folder_of(path), len.unwrap_or(0))?;
+                if let Some(len) = len {
+                    check_free_space(folder_of(path), len)?;
+                }
                 let file = match like {
                     Some(like) => OutputFile::create_like(path, args.force, like.clone()),
                     None => OutputFile::create(path, args.force),

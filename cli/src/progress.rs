@@ -1,6 +1,8 @@
 //! Progress on stderr: only on a terminal, and only of what takes a while.
 
 use std::io::{self, IsTerminal as _};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -38,6 +40,41 @@ pub(crate) fn watch<T>(
     })
 }
 
+/// The progress of many files; workers share it.
+pub(crate) struct FilesProgress {
+    /// `None` when nobody looks.
+    shown: Option<Mutex<Progress>>,
+    files: AtomicU64,
+    bytes: AtomicU64,
+    total: Option<u64>,
+}
+
+impl FilesProgress {
+    /// Of `total` files, where that is known. Nothing is shown when `quiet`.
+    pub(crate) fn new(total: Option<u64>, quiet: bool) -> Self {
+        let shown = !quiet && io::stderr().is_terminal();
+        let progress = || {
+            let template = "{msg}  {binary_bytes}  {binary_bytes_per_sec}  {elapsed}";
+            Mutex::new(Progress::styled(None, style_of(template)))
+        };
+        let shown = shown.then(progress);
+        Self { shown, files: AtomicU64::new(0), bytes: AtomicU64::new(0), total }
+    }
+
+    /// One file more is done with, of so many bytes.
+    pub(crate) fn add(&self, len: u64) {
+        let Some(progress) = &self.shown else { return };
+        let files = self.files.fetch_add(1, Ordering::Relaxed) + 1;
+        let bytes = self.bytes.fetch_add(len, Ordering::Relaxed) + len;
+        let Ok(mut progress) = progress.lock() else { return };
+        progress.bar.set_message(match self.total {
+            Some(total) => format!("{files} of {total} files"),
+            None => format!("{files} files"),
+        });
+        progress.set(bytes);
+    }
+}
+
 struct Progress {
     start: Instant,
     /// Counts from the start, for the rate; shown later.
@@ -47,8 +84,12 @@ struct Progress {
 
 impl Progress {
     fn new(total: Option<u64>) -> Self {
+        Self::styled(total, style(total))
+    }
+
+    fn styled(total: Option<u64>, style: ProgressStyle) -> Self {
         let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::hidden());
-        Self { start: Instant::now(), bar: bar.with_style(style(total)), shown: false }
+        Self { start: Instant::now(), bar: bar.with_style(style), shown: false }
     }
 
     fn set(&mut self, len: u64) {
@@ -73,5 +114,9 @@ fn style(total: Option<u64>) -> ProgressStyle {
         }
         None => "{binary_bytes}  {binary_bytes_per_sec}  {elapsed}",
     };
+    style_of(template)
+}
+
+fn style_of(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).expect("the template is well formed")
 }

@@ -2,13 +2,16 @@
 //!
 //! Links are never followed: they lead to what nobody named, or in circles.
 
+pub(crate) mod filter;
+
 use std::ffi::OsStr;
-use std::fs::{self, DirEntry, FileType};
+use std::fs::{self, FileType};
 use std::io;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::exit::Failure;
+use filter::Filter;
 
 /// Walks the folder `root`: each folder before what is in it, names in the
 /// order of their bytes. `root` itself is not an entry.
@@ -20,8 +23,8 @@ pub(crate) fn walk(root: &Path) -> Result<Walk, Failure> {
     if !fs::metadata(root).map_err(failed)?.is_dir() {
         return Err(Failure::usage(format!("{} is no folder, and -r takes one", root.display())));
     }
-    let first = entries(root, Path::new("")).map_err(failed)?;
-    Ok(Walk { ahead: first, takes_journals: false })
+    let first = Level::read(root.to_owned(), PathBuf::new()).map_err(failed)?;
+    Ok(Walk { levels: vec![first], filter: Filter::default(), takes_journals: false })
 }
 
 /// One thing that was found.
@@ -45,12 +48,21 @@ pub(crate) enum EntryKind {
     Failed(Failure),
 }
 
-/// The entries of a tree. It holds the names of the folders on the way to
-/// where it is, and not of the whole tree.
+/// The entries of a tree. It holds the names in the folders on the way to
+/// where it is, and not those of the whole tree.
 pub(crate) struct Walk {
-    /// What is still to come, the next last.
-    ahead: Vec<Entry>,
+    /// The innermost folder last.
+    levels: Vec<Level>,
+    filter: Filter,
     takes_journals: bool,
+}
+
+/// A folder, and what of it is still to come.
+struct Level {
+    path: PathBuf,
+    relative: PathBuf,
+    /// The next one last. A name is not yet a path: a folder may have many.
+    ahead: Vec<(Box<OsStr>, Option<FileType>)>,
 }
 
 impl Walk {
@@ -59,19 +71,45 @@ impl Walk {
     pub(crate) fn taking_journals(self, takes: bool) -> Self {
         Self { takes_journals: takes, ..self }
     }
+
+    /// Only what `filter` lets through.
+    pub(crate) fn filtered(self, filter: Filter) -> Self {
+        Self { filter, ..self }
+    }
+
+    /// The next name, filter or not.
+    fn step(&mut self) -> Option<Entry> {
+        loop {
+            let level = self.levels.last_mut()?;
+            match level.ahead.pop() {
+                Some((name, kind)) => return Some(Entry::of(level, &name, kind)),
+                None => _ = self.levels.pop(),
+            }
+        }
+    }
+
+    fn lets_through(&self, entry: &Entry) -> bool {
+        match entry.kind {
+            EntryKind::Folder => !self.filter.excludes(&entry.relative),
+            _ => self.filter.takes(&entry.relative),
+        }
+    }
 }
 
 impl Iterator for Walk {
     type Item = Entry;
 
     fn next(&mut self) -> Option<Entry> {
-        let mut entry = self.ahead.pop()?;
+        let mut entry = self.step()?;
+        while !self.lets_through(&entry) {
+            entry = self.step()?;
+        }
         if self.takes_journals && matches!(entry.kind, EntryKind::Other(JOURNAL)) {
             entry.kind = EntryKind::File;
         }
         if let EntryKind::Folder = entry.kind {
-            match entries(&entry.path, &entry.relative) {
-                Ok(below) => self.ahead.extend(below),
+            match Level::read(entry.path.clone(), entry.relative.clone()) {
+                Ok(level) => self.levels.push(level),
                 Err(error) => entry.kind = EntryKind::Failed(Failure::file(&entry.path, &error)),
             }
         }
@@ -79,11 +117,16 @@ impl Iterator for Walk {
     }
 }
 
-/// What is in one folder, the first last.
-fn entries(folder: &Path, relative: &Path) -> io::Result<Vec<Entry>> {
-    let mut found = fs::read_dir(folder)?.collect::<io::Result<Vec<DirEntry>>>()?;
-    found.sort_by_key(|entry| std::cmp::Reverse(entry.file_name()));
-    Ok(found.iter().map(|entry| Entry::of(entry, relative)).collect())
+impl Level {
+    fn read(path: PathBuf, relative: PathBuf) -> io::Result<Self> {
+        let found = fs::read_dir(&path)?.map(|entry| {
+            let entry = entry?;
+            Ok((entry.file_name().into_boxed_os_str(), entry.file_type().ok()))
+        });
+        let mut ahead = found.collect::<io::Result<Vec<_>>>()?;
+        ahead.sort_unstable_by(|(one, _), (other, _)| other.cmp(one));
+        Ok(Self { path, relative, ahead })
+    }
 }
 
 /// The word for what a rewrap needs that was cut short.
@@ -106,18 +149,22 @@ fn left_behind(name: &OsStr) -> Option<&'static str> {
 }
 
 impl Entry {
-    fn of(found: &DirEntry, folder: &Path) -> Self {
-        let path = found.path();
-        let kind = match found.file_type() {
+    fn of(folder: &Level, name: &OsStr, kind: Option<FileType>) -> Self {
+        let path = folder.path.join(name);
+        let kind = match kind.map_or_else(|| file_type(&path), Ok) {
             Ok(kind) if kind.is_file() => {
-                left_behind(&found.file_name()).map_or(EntryKind::File, EntryKind::Other)
+                left_behind(name).map_or(EntryKind::File, EntryKind::Other)
             }
             Ok(kind) if kind.is_dir() => EntryKind::Folder,
             Ok(kind) => EntryKind::Other(word_for(kind)),
             Err(error) => EntryKind::Failed(Failure::file(&path, &error)),
         };
-        Self { path, relative: folder.join(found.file_name()), kind }
+        Self { relative: folder.relative.join(name), path, kind }
     }
+}
+
+fn file_type(path: &Path) -> io::Result<FileType> {
+    Ok(path.symlink_metadata()?.file_type())
 }
 
 fn word_for(kind: FileType) -> &'static str {

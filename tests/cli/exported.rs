@@ -68,7 +68,7 @@ fn a_machine_without_a_token_cannot_confirm_what_a_folder_has() {
     let encrypt = encrypt.chain(["--provider", &rig.provider, "--customer", &customer]);
     elsewhere.run(encrypt.clone()).ok();
     let before = elsewhere.read("enc/a.twl");
-    let again = elsewhere.run(encrypt.clone()).with(2);
+    let again = elsewhere.run(encrypt.clone().chain(["--resume"])).with(2);
     for what in ["cannot be confirmed", "only the public key", "--force"] {
         assert!(again.stderr.contains(what), "{what}: {}", again.stderr);
     }

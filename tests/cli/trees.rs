@@ -76,7 +76,7 @@ fn ten_thousand_files_are_one_call_of_each_kind_at_each_holder() {
     assert_eq!(files(&dir.path("back")), files(&dir.path("data")));
 
     // What is done is seen to be done with one unwrap more, and left alone.
-    let again = encrypt(dir, &["--context", "folder=data"]).ok();
+    let again = encrypt(dir, &["--context", "folder=data", "--resume"]).ok();
     assert!(again.text().contains("0 files encrypted to enc, 10000 done before"));
     assert_eq!(calls(), ((1, 3), (1, 3)));
 }
@@ -121,7 +121,8 @@ fn an_outage_while_encrypting_leaves_whole_files_and_the_next_run_does_the_rest(
 
     rig.proxy.inject("Encrypt", Fault::Delay(Duration::ZERO));
     let before = files(&dir.path("enc"));
-    let summary = last_document(&encrypt(dir, &["--batch-files", "10", "--json"]).ok());
+    let args = ["--batch-files", "10", "--json", "--resume"];
+    let summary = last_document(&encrypt(dir, &args).ok());
     assert_eq!((&summary["files"]["done"], &summary["files"]["kept"]), (&15.into(), &20.into()));
     let after = files(&dir.path("enc"));
     assert!(before.iter().all(|(name, bytes)| after[name] == *bytes), "what was done stays");
@@ -153,7 +154,7 @@ fn an_outage_while_decrypting_leaves_whole_files_and_the_next_run_does_the_rest(
     assert_eq!((first.len(), files(&dir.path("back"))), (20, first));
 
     rig.proxy.inject("Decrypt", Fault::Delay(Duration::ZERO));
-    let ended = decrypt(dir, &[]).ok();
+    let ended = decrypt(dir, &["--resume"]).ok();
     assert!(
         ended.text().contains("80 files decrypted to back, 20 done before"),
         "{}",
@@ -184,7 +185,7 @@ fn an_output_that_no_holder_may_open_is_not_said_to_be_in_the_way() {
         plant(dir, 3);
         encrypt(dir, &[]).ok();
         rig.proxy.inject("Decrypt", Fault::refuse(fault));
-        let ended = encrypt(dir, &["--json"]).with(4);
+        let ended = encrypt(dir, &["--json", "--resume"]).with(4);
         let summary = last_document(&ended);
         assert_eq!(summary["files"]["not_done"], 3, "{summary}");
         let error = &documents(&ended)[0]["error"];
@@ -194,7 +195,7 @@ fn an_output_that_no_holder_may_open_is_not_said_to_be_in_the_way() {
 
         // New files are made beside what cannot be confirmed.
         fs::write(dir.path("data/new"), b"new").unwrap();
-        let ended = encrypt(dir, &["--no-read-back"]).with(6);
+        let ended = encrypt(dir, &["--no-read-back", "--resume"]).with(6);
         assert!(ended.text().contains("1 file encrypted to enc, 3 not done"), "{}", ended.text());
     }
 }
@@ -242,11 +243,12 @@ fn one_file_that_fails_does_not_keep_the_others_from_being_done() {
     fs::write(dir.path("enc/00/2.twl"), tampered).unwrap();
     fs::write(dir.path("enc/00/other"), b"x").unwrap();
     let documents = documents(&decrypt(&dir, &["--json"]).with(6));
-    let failed: Vec<_> = documents
+    let mut failed: Vec<_> = documents
         .iter()
         .filter(|document| document["status"] == "failed")
         .map(|document| (text(&document["input"]), text(&document["error"]["kind"])))
         .collect();
+    failed.sort_unstable();
     assert_eq!(failed, [("enc/00/2.twl", "tampered"), ("enc/00/other", "not-an-envelope")]);
     let done = |document: &&Value| document["status"] == "done" && document["ok"] == true;
     assert_eq!(documents.iter().filter(done).count(), 4);
@@ -270,7 +272,7 @@ fn an_output_that_is_not_this_file_encrypted_is_an_error_of_that_file() {
     symlink("5.twl", dir.path("enc/00/4.twl")).unwrap();
     let before = files(&dir.path("enc"));
 
-    let ended = encrypt(&dir, &[]).with(6);
+    let ended = encrypt(&dir, &["--resume"]).with(6);
     for why in ["is of another file", "is older than", "does not open"] {
         assert!(ended.stderr.contains(why), "{why}: {}", ended.stderr);
     }
@@ -278,10 +280,10 @@ fn an_output_that_is_not_this_file_encrypted_is_an_error_of_that_file() {
     assert_eq!(files(&dir.path("enc")), before, "nothing was touched");
 
     // Nor is what other keys or another context made.
-    encrypt(&dir, &["--context", "a=b"]).with(6);
+    encrypt(&dir, &["--context", "a=b", "--resume"]).with(6);
     let other = dir.new_key("other");
     dir.set("TWINLOCK_PROVIDER", other);
-    encrypt(&dir, &[]).with(6);
+    encrypt(&dir, &["--resume"]).with(6);
     encrypt(&dir, &["--force"]).ok();
     decrypt(&dir, &[]).ok();
     assert_eq!(files(&dir.path("back")), files(&dir.path("data")));
@@ -296,8 +298,8 @@ fn an_output_with_other_keyslots_is_not_done() {
     let pair = |provider: &str, customer: &str| format!("{},{}", key(provider), key(customer));
     dir.new_key("recovery");
     let (first, second) = (pair("provider", "customer"), pair("provider", "recovery"));
-    let both = ["--keyslot", &*first, "--keyslot", &*second];
-    let turned = ["--keyslot", &*second, "--keyslot", &*first];
+    let both = ["--resume", "--keyslot", &*first, "--keyslot", &*second];
+    let turned = ["--resume", "--keyslot", &*second, "--keyslot", &*first];
 
     // A keyslot that the files do not have, and then one that they should not have.
     let more = encrypt(&dir, &both).with(6);
@@ -307,13 +309,13 @@ fn an_output_with_other_keyslots_is_not_done() {
     let same = encrypt(&dir, &both).ok();
     assert!(same.text().contains("3 done before"), "{}", same.text());
     encrypt(&dir, &turned).ok();
-    let fewer = encrypt(&dir, &[]).with(6);
+    let fewer = encrypt(&dir, &["--resume"]).with(6);
     assert!(fewer.stderr.contains("has other keyslots"), "{}", fewer.stderr);
 
     // A key that moved has two names and is one key.
     fs::rename(dir.home().join("recovery.kek"), dir.home().join("safe.kek")).unwrap();
     let moved = pair("provider", "safe");
-    let both = ["--keyslot", &*first, "--keyslot", &*moved];
+    let both = ["--resume", "--keyslot", &*first, "--keyslot", &*moved];
     encrypt(&dir, &both).with(6);
     dir.write_config(&format!(
         "[profiles.default]\nmoved = [{{ from = \"{}\", to = \"{}\" }}]\n",
@@ -330,7 +332,7 @@ fn a_decrypted_file_of_another_length_is_an_error_of_that_file() {
     encrypt(&dir, &[]).ok();
     decrypt(&dir, &[]).ok();
     fs::write(dir.path("back/00/1"), b"").unwrap();
-    let ended = decrypt(&dir, &[]).with(6);
+    let ended = decrypt(&dir, &["--resume"]).with(6);
     assert!(ended.text().contains("2 done before, 1 failed"), "{}", ended.text());
     decrypt(&dir, &["--force"]).ok();
     assert_eq!(files(&dir.path("back")), files(&dir.path("data")));
@@ -345,13 +347,13 @@ fn a_decrypted_file_of_another_time_is_an_error_of_that_file() {
     // Of the same length: one is planted, and one of an envelope that was replaced.
     fs::write(dir.path("back/00/1"), b"FILE 1").unwrap();
     set_modified(&dir.path("enc/00/2.twl"), SystemTime::UNIX_EPOCH);
-    let ended = decrypt(&dir, &[]).with(6);
+    let ended = decrypt(&dir, &["--resume"]).with(6);
     assert!(ended.text().contains("1 done before, 2 failed"), "{}", ended.text());
     assert!(ended.stderr.contains("another time of modification"), "{}", ended.stderr);
     assert_eq!(fs::read(dir.path("back/00/1")).unwrap(), b"FILE 1");
     decrypt(&dir, &["--force"]).ok();
     assert_eq!(files(&dir.path("back")), files(&dir.path("data")));
-    decrypt(&dir, &[]).ok();
+    decrypt(&dir, &["--resume"]).ok();
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `twinlock decrypt`
 
-mod tree;
+mod many;
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -9,7 +9,7 @@ use serde::Serialize;
 use twinlock::file::InputFailed;
 use twinlock::{Envelope, PayloadError, RangeReader};
 
-use super::{expecting, is_dash};
+use super::{batch, expecting, is_dash};
 use crate::App;
 use crate::args::values::ByteRange;
 use crate::args::{DecryptArgs, ExpectedArgs, KeyArgs};
@@ -41,12 +41,13 @@ struct Range {
 }
 
 pub(crate) fn run(app: &App<'_>, args: &DecryptArgs) -> Result<Outcome, Failure> {
-    if args.recursive {
-        return tree::run(app, args);
+    if args.files.are_many(&args.inputs) {
+        return many::run(app, args);
     }
+    batch::refuse_flags_of_many(&args.files, None)?;
     let destination = destination(args)?;
     let plan = Plan::new(app, &args.expected, &args.keys)?.threads(args.threads);
-    let mut input = Input::open(&args.input)?;
+    let mut input = Input::open(args.input())?;
     destination.check(&args.output, &input)?;
     let headers = input::headers(Some(&mut input), args.header.as_deref())?;
     plan.check(&headers).map_err(|failure| failure.about(input.name()))?;
@@ -78,14 +79,14 @@ pub(crate) fn run(app: &App<'_>, args: &DecryptArgs) -> Result<Outcome, Failure>
 /// `FILE` beside `FILE.twl`, stdout for stdin and for a range, unless `-o` says
 /// otherwise.
 pub(crate) fn destination(args: &DecryptArgs) -> Result<Destination, Failure> {
-    if args.range.is_some() && is_dash(&args.input) {
+    if args.range.is_some() && is_dash(args.input()) {
         return Err(Failure::usage("--range needs a file to seek in, and stdin is a stream")
             .hint("name the file, or decrypt the whole stream"));
     }
-    let default = match (is_dash(&args.input) || args.range.is_some(), &args.output.output) {
+    let default = match (is_dash(args.input()) || args.range.is_some(), &args.output.output) {
         (true, _) | (_, Some(_)) => Destination::Stdout,
-        (false, None) => Destination::File(without_suffix(&args.input).ok_or_else(|| {
-            Failure::usage(format!("{} does not end in .twl", args.input.display()))
+        (false, None) => Destination::File(without_suffix(args.input()).ok_or_else(|| {
+            Failure::usage(format!("{} does not end in .twl", args.input().display()))
                 .hint("name the output with -o FILE")
         })?),
     };
@@ -123,8 +124,8 @@ impl Plan {
 
     /// The key step.
     pub(super) fn open(self, headers: Vec<Candidate>) -> Result<Envelope, Failure> {
-        let mut opened = Opened::default();
-        let opening = holders::open_envelope(headers, self.decryptor, &self.settings, &mut opened);
+        let opened = Opened::default();
+        let opening = holders::open_envelope(headers, self.decryptor, &self.settings, &opened);
         holders::runtime()?.block_on(opening)
     }
 }

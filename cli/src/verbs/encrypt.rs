@@ -1,6 +1,6 @@
 //! `twinlock encrypt`
 
-mod tree;
+mod many;
 
 use std::fs::Metadata;
 use std::io::{self, Write as _};
@@ -11,7 +11,7 @@ use serde::Serialize;
 use twinlock::file::{Changed, InputFailed, OutputFile};
 use twinlock::{DEFAULT_SEGMENT_LEN, EncryptionContext, Encryptor, EnvelopeId};
 
-use super::{context_of, is_dash};
+use super::{batch, context_of, is_dash};
 use crate::App;
 use crate::args::EncryptArgs;
 use crate::exit::Failure;
@@ -45,12 +45,13 @@ struct Keyslot {
 }
 
 pub(crate) fn run(app: &App<'_>, args: &EncryptArgs) -> Result<Outcome, Failure> {
-    if args.recursive {
-        return tree::run(app, args);
+    if args.files.are_many(&args.inputs) {
+        return many::run(app, args);
     }
+    batch::refuse_flags_of_many(&args.files, args.batch_files)?;
     let settings = Settings::resolve(app.common, &args.keys, app.environment)?;
     let context = context_of(&args.context)?;
-    let input = Input::open(&args.input)?;
+    let input = Input::open(args.input())?;
     let destination = destination(args);
     destination.check(&args.output, &input)?;
     let header = header_path(args, &destination)?;
@@ -90,9 +91,9 @@ pub(crate) fn run(app: &App<'_>, args: &EncryptArgs) -> Result<Outcome, Failure>
 
 /// `FILE.twl` beside `FILE`, stdout for stdin, unless `-o` says otherwise.
 pub(crate) fn destination(args: &EncryptArgs) -> Destination {
-    let default = match is_dash(&args.input) {
+    let default = match is_dash(args.input()) {
         true => Destination::Stdout,
-        false => Destination::File(with_suffix(&args.input)),
+        false => Destination::File(with_suffix(args.input())),
     };
     Destination::choose(&args.output, default)
 }
@@ -231,10 +232,14 @@ pub(super) fn warn_of_needed_keys(settings: &Settings) {
 /// Encrypting twice is allowed, and seldom meant.
 fn note_an_envelope(input: &Input) {
     let mut start = [0; 8];
-    let is_envelope = input.metadata().is_some()
-        && input.file().read_exact_at(&mut start, 0).is_ok()
-        && start == *b"TWINLOCK";
-    if is_envelope {
+    if input.metadata().is_some() && input.file().read_exact_at(&mut start, 0).is_ok() {
+        note_if_envelope(input, &start);
+    }
+}
+
+/// The same, of an input that begins with `start`.
+fn note_if_envelope(input: &Input, start: &[u8]) {
+    if start.starts_with(b"TWINLOCK") {
         tracing::warn!("{} is encrypted already; encrypting it once more", input.name());
     }
 }

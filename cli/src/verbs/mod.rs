@@ -51,8 +51,8 @@ pub(crate) fn name(verb: &Verb) -> &'static str {
 /// True if stdout is for data, so that a report has to go to stderr.
 pub(crate) fn data_goes_to_stdout(verb: &Verb) -> bool {
     match verb {
-        Verb::Encrypt(args) if args.recursive => false,
-        Verb::Decrypt(args) if args.recursive => false,
+        Verb::Encrypt(args) if args.files.are_many(&args.inputs) => false,
+        Verb::Decrypt(args) if args.files.are_many(&args.inputs) => false,
         Verb::Encrypt(args) => encrypt::destination(args) == Destination::Stdout,
         Verb::Decrypt(args) => {
             decrypt::destination(args).is_ok_and(|destination| destination == Destination::Stdout)

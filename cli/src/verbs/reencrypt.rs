@@ -105,14 +105,14 @@ impl KeySettings<'_> {
         self,
         decryptor: Decryptor,
         candidates: &[Candidate],
-        opened: &mut Opened,
+        opened: &Opened,
     ) -> Result<Decryptor, Failure> {
         let headers: Vec<&Header> =
             candidates.iter().map(|candidate| candidate.header.header()).collect();
         Ok(Equipped::of(decryptor, &headers, self.opening, opened).await?.decryptor)
     }
 
-    async fn builder(self, opened: &mut Opened) -> Result<EncryptorBuilder, Failure> {
+    async fn builder(self, opened: &Opened) -> Result<EncryptorBuilder, Failure> {
         holders::encryptor_of(self.new, opened).await
     }
 }
@@ -124,9 +124,9 @@ fn in_place(
     keys: KeySettings<'_>,
 ) -> Result<Done, Failure> {
     let done = holders::runtime()?.block_on(async {
-        let mut opened = Opened::default();
-        let decryptor = keys.equip(decryptor, &candidates, &mut opened).await?;
-        let builder = keys.builder(&mut opened).await?;
+        let opened = Opened::default();
+        let decryptor = keys.equip(decryptor, &candidates, &opened).await?;
+        let builder = keys.builder(&opened).await?;
         Ok::<_, Failure>(reencrypt_file(&decryptor, &args.input, builder).await?)
     })?;
     Ok(Done::from(done))
@@ -144,9 +144,9 @@ fn elsewhere(
 ) -> Result<Done, Failure> {
     let mut output = destination.open(&args.output, input.metadata(), input.len())?;
     let (envelope, mut encryptor) = holders::runtime()?.block_on(async {
-        let (mut opened, settings) = (Opened::default(), keys.opening);
-        let envelope = holders::open_envelope(candidates, decryptor, settings, &mut opened).await?;
-        let builder = keys.builder(&mut opened).await?.context(envelope.header().context().clone());
+        let (opened, settings) = (Opened::default(), keys.opening);
+        let envelope = holders::open_envelope(candidates, decryptor, settings, &opened).await?;
+        let builder = keys.builder(&opened).await?.context(envelope.header().context().clone());
         Ok::<_, Failure>((envelope, builder.prepare().await?))
     })?;
     let envelope_id = encryptor.envelope_id();

@@ -87,10 +87,10 @@ pub(crate) fn run(app: &App<'_>, args: &RewrapArgs) -> Result<Outcome, Failure> 
 
     let done = holders::runtime()?.block_on(async {
         let headers: Vec<_> = headers.iter().map(|header| header.header()).collect();
-        let mut opened = Opened::default();
+        let opened = Opened::default();
         let Equipped { decryptor, .. } =
-            Equipped::of(decryptor, &headers, &settings, &mut opened).await?;
-        let plan = new_keys.open(plan, &settings.access, &mut opened).await?;
+            Equipped::of(decryptor, &headers, &settings, &opened).await?;
+        let plan = new_keys.open(plan, &settings.access, &opened).await?;
         let done = rewrap(&decryptor, file, &plan, args.header.is_some(), args.dry_run).await;
         done.map_err(|error| Failure::from(error).about(&name))
     })?;

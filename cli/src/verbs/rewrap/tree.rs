@@ -102,8 +102,8 @@ impl<'a> Run<'a> {
         let (new_keys, plan) = (new_keys(args, &settings)?, plan(args)?);
         let cache = Arc::new(UnwrapCache::new(PairLimits::default()));
         let decryptor = expecting(&args.expected)?.cache(cache);
-        let (runtime, mut opened) = (holders::runtime()?, Opened::sparing());
-        let plan = runtime.block_on(new_keys.open(plan, &settings.access, &mut opened))?;
+        let (runtime, opened) = (holders::runtime()?, Opened::sparing());
+        let plan = runtime.block_on(new_keys.open(plan, &settings.access, &opened))?;
         Ok(Self {
             app,
             dry_run: args.dry_run,
@@ -145,7 +145,7 @@ impl<'a> Run<'a> {
 
         let headers: Vec<_> = candidates.iter().map(|c| c.header.header()).collect();
         let decryptor = self.decryptor.clone();
-        let equipping = Equipped::of(decryptor, &headers, &self.settings, &mut self.opened);
+        let equipping = Equipped::of(decryptor, &headers, &self.settings, &self.opened);
         let Equipped { decryptor, .. } = self.runtime.block_on(equipping).map_err(about)?;
         if !is_pending && !self.plan.may_change(&decryptor, headers[0]) {
             return Ok(Done::NotSelected);

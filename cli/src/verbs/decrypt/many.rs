@@ -1,4 +1,4 @@
-//! `twinlock decrypt -r`
+//! `twinlock decrypt` of many files
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,14 +13,22 @@ use crate::input::{Input, without_suffix};
 use crate::output::Destination;
 use crate::report::Outcome;
 use crate::settings::Settings;
-use crate::verbs::batch::{self, Done, Keys, Work};
+use crate::verbs::batch::{self, Buffer, Done, Keys, Request, Work};
 use crate::verbs::expecting;
 
 pub(super) fn run(app: &App<'_>, args: &DecryptArgs) -> Result<Outcome, Failure> {
+    if args.range.is_some() || args.header.is_some() {
+        return Err(Failure::usage("--range and --header are for one file, and these are many"));
+    }
     let settings = Settings::resolve(app.common, &args.keys, app.environment)?;
     let keys = Keys::new(settings, expecting(&args.expected)?)?;
-    let output = args.output.output.as_deref().expect("-r requires -o");
-    batch::run(app, &args.input, output, &mut Decrypting { app, args, keys })
+    let request = Request {
+        inputs: &args.inputs,
+        files: &args.files,
+        output: &args.output,
+        threads: args.threads,
+    };
+    batch::run(app, &request, &Decrypting { app: &app.without_progress(), args, keys })
 }
 
 struct Decrypting<'a> {
@@ -29,22 +37,29 @@ struct Decrypting<'a> {
     keys: Keys,
 }
 
+/// Whether there is room for less than this shows when it is written.
+const SMALL: u64 = 1 << 20;
+
 impl Work for Decrypting<'_> {
     const VERB: [&'static str; 2] = ["decrypt", "decrypted"];
 
-    fn output_name(&self, relative: &Path) -> Result<PathBuf, Failure> {
-        without_suffix(relative)
+    fn output_name(&self, path: &Path) -> Result<PathBuf, Failure> {
+        without_suffix(path)
             .ok_or_else(|| Failure::new(Kind::NotAnEnvelope, "it does not end in .twl"))
     }
 
-    fn file(&mut self, from: &Path, to: &Path) -> Result<Done, Failure> {
-        let mut input = Input::open_in_tree(from)?;
+    fn file(&self, mut input: Input, to: &Path, _: &mut Buffer) -> Result<Done, Failure> {
+        let exists = !self.args.output.force && to.symlink_metadata().is_ok();
+        if exists && !self.args.files.resume {
+            return Err(batch::exists(to));
+        }
         let mut envelope = self.keys.open(&mut input)?;
-        if !self.args.output.force && to.symlink_metadata().is_ok() {
+        if exists {
             return check_existing(&envelope, input, to);
         }
         let destination = Destination::File(to.to_owned());
-        let output = destination.open(&self.args.output, input.metadata(), input.len())?;
+        let large = input.len().filter(|len| *len > SMALL);
+        let output = destination.open(&self.args.output, input.metadata(), large)?;
         let name = input.name().to_owned();
         decrypt_to(self.app, &mut envelope, input, output)
             .map(|(len, output)| Done::Made(len, output))

@@ -1,30 +1,45 @@
-//! `twinlock encrypt -r`
+//! `twinlock encrypt` of many files
 
 use std::fs;
+use std::io::{self, Write as _};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use twinlock::{Batch, Decryptor, EncryptionContext, Encryptor, PairLimits};
+use twinlock::{Batch, DEFAULT_SEGMENT_LEN, Decryptor, EncryptionContext, Encryptor, PairLimits};
 
-use super::{encrypt_to, note_an_envelope, roughly_encrypted, warn_of_needed_keys};
+use super::{
+    encrypt_to, note_an_envelope, note_if_envelope, roughly_encrypted, warn_of_needed_keys,
+};
 use crate::App;
 use crate::args::EncryptArgs;
 use crate::exit::{Failure, Kind};
 use crate::holders;
 use crate::input::{Input, with_suffix};
-use crate::output::Destination;
+use crate::output::{Destination, Output};
 use crate::report::Outcome;
 use crate::settings::Settings;
-use crate::verbs::batch::{self, Done, Keys, Work};
+use crate::verbs::batch::{self, Buffer, Done, Keys, Request, Work};
 use crate::verbs::context_of;
 
 pub(super) fn run(app: &App<'_>, args: &EncryptArgs) -> Result<Outcome, Failure> {
+    if args.detach {
+        return Err(Failure::usage("--detach is for one file, and these are many"));
+    }
     let settings = Settings::resolve(app.common, &args.keys, app.environment)?;
     warn_of_needed_keys(&settings);
     let context = context_of(&args.context)?;
     let keys = Keys::new(settings, Decryptor::expecting(context.clone()))?;
-    let mut work = Encrypting { app, args, context, batch: None, stopped: false, keys };
-    let output = args.output.output.as_deref().expect("-r requires -o");
-    batch::run(app, &args.input, output, &mut work)
+    let (batch, stopped) = (Mutex::default(), AtomicBool::new(false));
+    let work = Encrypting { app: &app.without_progress(), args, context, batch, stopped, keys };
+    let request = Request {
+        inputs: &args.inputs,
+        files: &args.files,
+        output: &args.output,
+        threads: args.threads,
+    };
+    batch::run(app, &request, &work)
 }
 
 struct Encrypting<'a> {
@@ -32,69 +47,97 @@ struct Encrypting<'a> {
     args: &'a EncryptArgs,
     context: EncryptionContext,
     /// `None` before the first file that is to be encrypted.
-    batch: Option<Batch>,
+    batch: Mutex<Option<Arc<Batch>>>,
     /// True if no share pair can be had: no further file would fare better.
-    stopped: bool,
+    stopped: AtomicBool,
     keys: Keys,
 }
+
+/// What is no longer than this is one segment, and done in one piece.
+const SMALL: u64 = DEFAULT_SEGMENT_LEN as u64 - 32;
 
 impl Work for Encrypting<'_> {
     const VERB: [&'static str; 2] = ["encrypt", "encrypted"];
 
     const TAKES_JOURNALS: bool = true;
 
-    fn output_name(&self, relative: &Path) -> Result<PathBuf, Failure> {
-        Ok(with_suffix(relative))
+    fn output_name(&self, path: &Path) -> Result<PathBuf, Failure> {
+        Ok(with_suffix(path))
     }
 
-    fn file(&mut self, from: &Path, to: &Path) -> Result<Done, Failure> {
-        let input = Input::open_in_tree(from)?;
-        if !self.args.output.force && to.symlink_metadata().is_ok() {
+    fn file(&self, input: Input, to: &Path, buffer: &mut Buffer) -> Result<Done, Failure> {
+        if self.args.files.resume && to.symlink_metadata().is_ok() {
             return self.check_existing(&input, to);
         }
-        note_an_envelope(&input);
+        // Whether there is room for a small file shows when it is written.
+        let large = input.len().filter(|len| *len > SMALL).map(roughly_encrypted);
         let destination = Destination::File(to.to_owned());
-        let len = input.len().map(roughly_encrypted);
-        let output = destination.open(&self.args.output, input.metadata(), len)?;
+        let output = destination
+            .open(&self.args.output, input.metadata(), large)
+            .map_err(|failure| batch::explained(to, failure))?;
         let encryptor = self.encryptor()?;
-        let (len, output) = encrypt_to(self.app, encryptor, input, output)?;
+        let (len, output) = match large {
+            None => encrypt_small(encryptor, input, output, buffer)?,
+            Some(_) => {
+                note_an_envelope(&input);
+                encrypt_to(self.app, encryptor, input, output)?
+            }
+        };
         Ok(Done::Made(len, output))
     }
 
     fn is_stopped(&self) -> bool {
-        self.stopped
+        self.stopped.load(Ordering::Relaxed)
     }
+}
+
+/// Reads, seals and writes once.
+fn encrypt_small(
+    encryptor: Encryptor,
+    mut input: Input,
+    mut output: Output,
+    buffer: &mut Buffer,
+) -> Result<(u64, Output), Failure> {
+    let plaintext = input.read_whole(buffer)?;
+    note_if_envelope(&input, plaintext);
+    let envelope = encryptor.encrypt_slice(plaintext).map_err(io::Error::other)?;
+    input.check_unchanged()?;
+    output.write_all(&envelope)?;
+    Ok((plaintext.len() as u64, output))
 }
 
 impl Encrypting<'_> {
     /// An encryptor of the pair that is in use, or of a new one.
-    fn encryptor(&mut self) -> Result<Encryptor, Failure> {
-        let encryptor = match &self.batch {
-            Some(_) => Ok(()),
-            None => self.begin(),
+    fn encryptor(&self) -> Result<Encryptor, Failure> {
+        let encryptor = self.batch().and_then(|batch| Ok(self.keys.wait(batch.encryptor())?));
+        if encryptor.is_err() {
+            self.stopped.store(true, Ordering::Relaxed);
         }
-        .and_then(|()| {
-            let batch = self.batch.as_ref().expect("begun above");
-            Ok(self.keys.runtime.block_on(batch.encryptor())?)
-        });
-        self.stopped = encryptor.is_err();
         encryptor
     }
 
-    fn begin(&mut self) -> Result<(), Failure> {
-        let Keys { settings, opened, runtime, .. } = &mut self.keys;
+    /// Begun with the first file. Who needs it meanwhile waits.
+    fn batch(&self) -> Result<Arc<Batch>, Failure> {
+        let mut begun = self.batch.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(batch) = &*begun {
+            return Ok(Arc::clone(batch));
+        }
+        let Keys { settings, opened, runtime, .. } = &self.keys;
         let mut builder = runtime.block_on(holders::encryptor_of(settings, opened))?;
-        builder = builder.context(self.context.clone());
+        // Workers have a file each.
+        builder = builder.context(self.context.clone()).threads(NonZeroUsize::MIN);
         if self.args.no_read_back {
             builder = builder.without_read_back();
         }
-        let limits = PairLimits::default().envelopes(self.args.batch_files.get());
-        self.batch = Some(builder.batch(limits)?);
-        Ok(())
+        let mut limits = PairLimits::default();
+        if let Some(files) = self.args.batch_files {
+            limits = limits.envelopes(files.get());
+        }
+        Ok(Arc::clone(begun.insert(Arc::new(builder.batch(limits)?))))
     }
 
     /// Whether `to` is `input`, encrypted by an earlier run.
-    fn check_existing(&mut self, input: &Input, to: &Path) -> Result<Done, Failure> {
+    fn check_existing(&self, input: &Input, to: &Path) -> Result<Done, Failure> {
         if !fs::symlink_metadata(to)?.is_file() {
             return Err(batch::in_the_way(to, "is no regular file"));
         }
@@ -117,7 +160,7 @@ impl Encrypting<'_> {
     }
 
     /// The length of an envelope's plaintext, as its last segment proves it.
-    fn verified_len(&mut self, path: &Path) -> Result<u64, Failure> {
+    fn verified_len(&self, path: &Path) -> Result<u64, Failure> {
         let mut input = Input::open_in_tree(path)?;
         let envelope = self.keys.open(&mut input)?;
         if *envelope.header().context() != self.context {
