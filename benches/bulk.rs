@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use twinlock_benches::{Case, SEGMENT_LENS, floe, stream, yardstick};
+use twinlock_benches::{Case, SEGMENT_LENS, floe, memory, stream, yardstick};
 use twinlock_floe::Backend;
 
 /// Larger than the caches that a core has for itself.
@@ -20,9 +20,16 @@ fn bulk(criterion: &mut Criterion) {
         for &backend in Backend::available() {
             measure(criterion, floe::seal(backend, segment_len, TOTAL));
             measure(criterion, floe::open(backend, segment_len, TOTAL));
+            measure(criterion, floe::seal_from(backend, segment_len, TOTAL));
+            measure(criterion, floe::open_into(backend, segment_len, TOTAL));
             measure(criterion, stream::encrypt(backend, segment_len, TOTAL));
             measure(criterion, stream::decrypt(backend, segment_len, TOTAL));
         }
+    }
+    for threads in [1, 2] {
+        measure(criterion, memory::aws_lc(threads, 256 << 10, TOTAL));
+        measure(criterion, memory::encrypt(threads, 256 << 10, TOTAL));
+        measure(criterion, memory::decrypt(threads, 256 << 10, TOTAL));
     }
 }
 

@@ -46,6 +46,44 @@ pub fn open(backend: Backend, segment_len: u32, total: usize) -> Case {
     })
 }
 
+/// Seals from one buffer into another.
+#[must_use]
+pub fn seal_from(backend: Backend, segment_len: u32, total: usize) -> Case {
+    let input = plaintext(total);
+    let (key, _) = create(backend, segment_len);
+    let layout = Layout::of_plaintext(key.segment_len(), total as u64).expect("a short payload");
+    let mut segment = vec![0; segment_len as usize];
+    let step = key.segment_len().plaintext();
+    Case::new(format!("floe seal_from/{backend}/{segment_len}"), total, move || {
+        let mut sealer = key.sealer();
+        for (piece, index) in input.chunks(step).zip(0..) {
+            let segment = &mut segment[..piece.len() + SEGMENT_OVERHEAD];
+            let place = layout.place(index).expect("one for each segment");
+            sealer.seal_from(place, SegmentIv::new([1; 12]), piece, segment).expect("it fits");
+            black_box(segment);
+        }
+    })
+}
+
+/// Opens from one buffer into another.
+#[must_use]
+pub fn open_into(backend: Backend, segment_len: u32, total: usize) -> Case {
+    let (segments, header) = sealed(backend, segment_len, total);
+    let key = OpenKey::open(&KEY, AAD, &header, backend).expect("it was sealed above");
+    let layout = Layout::of_ciphertext(key.segment_len(), segments.len() as u64)
+        .expect("it was sealed above");
+    let mut plaintext = vec![0; key.segment_len().plaintext()];
+    Case::new(format!("floe open_into/{backend}/{segment_len}"), total, move || {
+        let mut opener = key.opener();
+        for (segment, index) in segments.chunks(segment_len as usize).zip(0..) {
+            let plaintext = &mut plaintext[..segment.len() - SEGMENT_OVERHEAD];
+            let place = layout.place(index).expect("one for each segment");
+            opener.open_into(place, segment, plaintext).expect("it was sealed above");
+            black_box(plaintext);
+        }
+    })
+}
+
 fn create(backend: Backend, segment_len: u32) -> (SealKey, [u8; Header::LEN]) {
     let segment_len = SegmentLen::new(segment_len).expect("a length that FLOE takes");
     SealKey::create(&KEY, IV, AAD, segment_len, backend)

@@ -22,11 +22,20 @@ impl std::fmt::Display for Ratio {
     }
 }
 
+/// By the CPU time of this thread.
 pub(crate) fn compare(mut subject: Case, mut yardstick: Case) -> Ratio {
+    compare_by(time, &mut subject, &mut yardstick)
+}
+
+/// By the time that `time` takes of a round.
+pub(crate) fn compare_by(
+    time: fn(&mut Case) -> f64,
+    subject: &mut Case,
+    yardstick: &mut Case,
+) -> Ratio {
     subject.run(); // warm, and not counted
     yardstick.run();
-    let pairs: Vec<[f64; 2]> =
-        (0..PAIRS).map(|_| [time(&mut subject), time(&mut yardstick)]).collect();
+    let pairs: Vec<[f64; 2]> = (0..PAIRS).map(|_| [time(subject), time(yardstick)]).collect();
     let of = |f: fn(&[f64; 2]) -> f64| pairs.iter().map(f).collect::<Vec<_>>();
     Ratio {
         quiet: first_tenth(of(|pair| pair[0])) / first_tenth(of(|pair| pair[1])),

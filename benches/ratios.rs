@@ -7,8 +7,10 @@
 
 mod ratio;
 
-use ratio::{PAIRS, compare, first_tenth, time};
-use twinlock_benches::{Case, SEGMENT_LENS, floe, ranges, size, stream, yardstick};
+use std::time::Instant;
+
+use ratio::{PAIRS, compare, compare_by, first_tenth, time};
+use twinlock_benches::{Case, SEGMENT_LENS, floe, memory, ranges, size, stream, yardstick};
 use twinlock_floe::Backend;
 
 /// Larger than the caches that a core has for itself.
@@ -16,7 +18,7 @@ const TOTAL: usize = 16 << 20;
 
 type MakeCase = fn(u32) -> Case;
 
-const COMPARED: [(&str, MakeCase, MakeCase); 11] = [
+const COMPARED: [(&str, MakeCase, MakeCase); 13] = [
     (
         "AWS-LC seal / memcpy",
         |len| yardstick::aws_lc_seal(len, TOTAL),
@@ -31,6 +33,16 @@ const COMPARED: [(&str, MakeCase, MakeCase); 11] = [
         "FLOE open / AWS-LC open",
         |len| floe::open(Backend::AwsLc, len, TOTAL),
         |len| yardstick::aws_lc_open(len, TOTAL),
+    ),
+    (
+        "FLOE `seal_from` / AWS-LC seal out of place",
+        |len| floe::seal_from(Backend::AwsLc, len, TOTAL),
+        |len| yardstick::aws_lc_seal_from(len, TOTAL),
+    ),
+    (
+        "FLOE `open_into` / AWS-LC open out of place",
+        |len| floe::open_into(Backend::AwsLc, len, TOTAL),
+        |len| yardstick::aws_lc_open_into(len, TOTAL),
     ),
     (
         "`encrypt` / AWS-LC seal",
@@ -93,6 +105,36 @@ fn main() {
         "the same with a new reader, µs",
         SEGMENT_LENS.map(|len| latency(ranges::open_and_read(len, TOTAL))),
     );
+    println!();
+    print_threads();
+}
+
+/// So much that nothing of it is still in a cache.
+const IN_MEMORY: usize = 64 << 20;
+
+type OnThreads = fn(usize) -> Case;
+
+const ON_THREADS: [(&str, OnThreads); 4] = [
+    ("`encrypt_into`", |threads| memory::encrypt(threads, 256 << 10, IN_MEMORY)),
+    ("`decrypt_into`", |threads| memory::decrypt(threads, 256 << 10, IN_MEMORY)),
+    ("the limit: AWS-LC seal", |threads| memory::aws_lc(threads, 256 << 10, IN_MEMORY)),
+    ("the limit: memcpy", |threads| memory::memcpy(threads, IN_MEMORY)),
+];
+
+/// Of these, wall time: threads are there to shorten that.
+fn print_threads() {
+    let names = ["times as fast on 2 threads as on 1", "GB/s on 1", "GB/s on 2"];
+    print_row("in memory, wall time", names.map(str::to_owned));
+    print_row("---", names.map(|_| "---".to_owned()));
+    for (name, case) in ON_THREADS {
+        let [mut one, mut two] = [case(1), case(2)];
+        let ratio = compare_by(wall_time, &mut one, &mut two).to_string();
+        let speed = |case: &mut Case| {
+            let times = (0..PAIRS).map(|_| wall_time(case)).collect();
+            format!("{:.1}", case.bytes as f64 / 1e9 / first_tenth(times))
+        };
+        print_row(name, [ratio, speed(&mut one), speed(&mut two)]);
+    }
 }
 
 fn print_row<const N: usize>(name: &str, cells: [String; N]) {
@@ -113,4 +155,11 @@ fn quiet_time(mut case: Case, rounds: u32) -> f64 {
     case.run();
     let mut time = || (0..rounds).map(|_| time(&mut case)).sum::<f64>() / f64::from(rounds);
     first_tenth((0..PAIRS).map(|_| time()).collect())
+}
+
+/// The wall time of one round in seconds.
+fn wall_time(case: &mut Case) -> f64 {
+    let start = Instant::now();
+    case.run();
+    start.elapsed().as_secs_f64()
 }

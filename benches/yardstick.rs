@@ -84,6 +84,42 @@ pub fn aws_lc_open(segment_len: u32, total: usize) -> Case {
     })
 }
 
+/// AES-256-GCM by AWS-LC, from one buffer into another.
+#[must_use]
+pub fn aws_lc_seal_from(segment_len: u32, total: usize) -> Case {
+    let (key, input) = (aws_lc_key(), plaintext(total));
+    let mut buffer = vec![0; segment_len as usize - OVERHEAD];
+    let mut tag = [0; 16];
+    Case::new(format!("aws-lc seal_from/{segment_len}"), total, move || {
+        for (piece, nonce) in input.chunks(buffer.len()).zip(0..) {
+            let (nonce, buffer) = (aws_lc_nonce(nonce), &mut buffer[..piece.len()]);
+            key.seal_out_of_place_scatter(nonce, Aad::from(AAD), piece, buffer, &[], &mut tag)
+                .expect("a piece is short");
+            black_box(buffer);
+        }
+    })
+}
+
+/// AES-256-GCM by AWS-LC, from one buffer into another.
+#[must_use]
+pub fn aws_lc_open_into(segment_len: u32, total: usize) -> Case {
+    let key = aws_lc_key();
+    let mut buffer = vec![0; segment_len as usize - OVERHEAD];
+    let (mut input, mut tags) = (plaintext(total), Vec::new());
+    for (piece, nonce) in input.chunks_mut(buffer.len()).zip(0..) {
+        let tag = key.seal_in_place_separate_tag(aws_lc_nonce(nonce), Aad::from(AAD), piece);
+        tags.push(tag.expect("a piece is short"));
+    }
+    Case::new(format!("aws-lc open_into/{segment_len}"), total, move || {
+        for ((piece, tag), nonce) in input.chunks(buffer.len()).zip(&tags).zip(0..) {
+            let (nonce, buffer) = (aws_lc_nonce(nonce), &mut buffer[..piece.len()]);
+            key.open_separate_gather(nonce, Aad::from(AAD), piece, tag.as_ref(), buffer)
+                .expect("it was sealed above");
+            black_box(buffer);
+        }
+    })
+}
+
 /// AES-256-GCM by RustCrypto.
 #[must_use]
 pub fn aes_gcm_seal(segment_len: u32, total: usize) -> Case {
