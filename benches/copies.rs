@@ -88,11 +88,12 @@ pub enum Advise {
 }
 
 impl Copying {
-    /// What the yardstick of file to file is: two workers, an envelope's layout.
+    /// What the yardstick of file to file is: two workers, an envelope's layout,
+    /// about 1 MiB a call (docs/adr/0009-file-io.md).
     pub const POSITIONAL: Self = Self {
         order: Order::Next(2),
         piece: 256 << 10,
-        pieces_per_call: 1,
+        pieces_per_call: 4,
         layout: Layout::Envelope,
         room: Room::Grow,
         advice: Advise::Nothing,

@@ -9,11 +9,12 @@
 #![expect(clippy::print_stdout, reason = "the table is what this is for")]
 
 use std::fs::{self, File};
-use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 use std::time::Instant;
 
 use twinlock_benches::copies::{Advise, Copying, Layout, Order, Room};
+use twinlock_benches::scratch::Scratch;
 
 const KIB: usize = 1 << 10;
 
@@ -28,14 +29,14 @@ fn main() -> io::Result<()> {
         |at: usize, default: u64| args.get(at).and_then(|n| n.parse().ok()).unwrap_or(default);
     let (mebibytes, rounds) = (number(1, 512), number(2, 9));
     let filter = args.get(3).map_or("", String::as_str);
-    let bench = Bench::new(Path::new(folder), mebibytes)?;
+    let bench = Bench { scratch: Scratch::new(Path::new(folder), mebibytes)? };
     let mut ways = ways();
     ways.retain(|(name, _)| name.contains(filter));
     bench.compare(&ways, usize::try_from(rounds).expect("there is time for few"))
 }
 
 fn ways() -> Vec<(&'static str, Copying)> {
-    let base = Copying::POSITIONAL;
+    let base = Copying { pieces_per_call: 1, ..Copying::POSITIONAL };
     let piece = |kib, pieces_per_call| Copying { piece: kib * KIB, pieces_per_call, ..base };
     let pipeline =
         |kib, pieces_per_call| Copying { order: Order::Pipeline, ..piece(kib, pieces_per_call) };
@@ -77,28 +78,11 @@ fn ways() -> Vec<(&'static str, Copying)> {
     ]
 }
 
-/// A folder with an input, which is removed in the end.
 struct Bench {
-    folder: PathBuf,
-    len: u64,
+    scratch: Scratch,
 }
 
 impl Bench {
-    fn new(folder: &Path, mebibytes: u64) -> io::Result<Self> {
-        let folder = folder.join(format!("twinlock-bench-{}", std::process::id()));
-        fs::create_dir(&folder)?;
-        let bench = Self { folder, len: mebibytes << 20 };
-        let mut input = File::create(bench.input())?;
-        let piece: Vec<u8> = (0..251u8).cycle().take(1 << 20).collect();
-        (0..mebibytes).try_for_each(|_| input.write_all(&piece))?;
-        input.sync_all()?;
-        Ok(bench)
-    }
-
-    fn input(&self) -> PathBuf {
-        self.folder.join("input")
-    }
-
     fn compare(&self, ways: &[(&str, Copying)], rounds: usize) -> io::Result<()> {
         let mut times = vec![Vec::new(); ways.len()];
         for (_, way) in ways.iter().chain(ways).take(8) {
@@ -112,7 +96,7 @@ impl Bench {
         }
         times.iter_mut().for_each(|times| times.sort_by(f64::total_cmp));
         let (quiet, median) = (times[0][0], times[0][rounds / 2]);
-        let speed = |seconds: f64| self.len as f64 / 1e9 / seconds;
+        let speed = |seconds: f64| self.scratch.len as f64 / 1e9 / seconds;
         println!("{:.2} ({:.2}) GB/s: {}", speed(quiet), speed(median), ways[0].0);
         println!("| way | wall time / that of the first |\n| --- | --- |");
         for ((name, _), times) in ways.iter().zip(&times) {
@@ -123,20 +107,14 @@ impl Bench {
 
     /// Seconds for one copy to a fresh file, which is removed again untimed.
     fn time(&self, way: Copying) -> io::Result<f64> {
-        let path = self.folder.join("output");
-        let input = File::open(self.input())?;
+        let path = self.scratch.path("output");
+        let input = File::open(self.scratch.input())?;
         let start = Instant::now();
         let output = File::create_new(&path)?;
         way.copy(&input, &output)?;
         let time = start.elapsed().as_secs_f64();
-        assert!(output.metadata()?.len() >= self.len, "{way:?} lost bytes");
+        assert!(output.metadata()?.len() >= self.scratch.len, "{way:?} lost bytes");
         fs::remove_file(path)?;
         Ok(time)
-    }
-}
-
-impl Drop for Bench {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.folder); // it is nobody's but ours
     }
 }

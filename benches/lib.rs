@@ -7,6 +7,7 @@ pub mod floe;
 pub mod headers;
 pub mod memory;
 pub mod ranges;
+pub mod scratch;
 pub mod stream;
 pub mod yardstick;
 

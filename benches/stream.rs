@@ -4,12 +4,13 @@
 use std::fs::File;
 use std::hint::black_box;
 use std::io::{self, Read as _, Write};
+use std::num::NonZeroUsize;
 
 use futures_util::FutureExt as _;
 use twinlock::testing::MemoryHolder;
 use twinlock::{
     Backend, CustomerKey, Decryptor, EncryptionContext, Encryptor, Envelope, ProviderKey,
-    read_header,
+    UnverifiedHeader, read_header,
 };
 
 use crate::{Case, plaintext};
@@ -44,8 +45,7 @@ pub(crate) fn encrypted(backend: Backend, segment_len: u32, total: usize) -> (En
         .encrypt_slice(&plaintext(total))
         .expect("the system has random bytes");
     let header = read_header(&mut &bytes[..]).expect("it was encrypted above");
-    let opened = keys.decryptor(backend).open(header).now_or_never().expect("memory is ready");
-    (opened.expect("it was encrypted above"), bytes)
+    (keys.open_by(backend, header), bytes)
 }
 
 /// An open envelope of `total` bytes, all of whose bytes are in `file` then.
@@ -54,8 +54,7 @@ pub(crate) fn encrypted_to(file: &File, segment_len: u32, total: u64) -> Envelop
     let encryptor = keys.encryptor(backend, segment_len);
     let header = read_header(&mut encryptor.header()).expect("an encryptor's own header");
     encryptor.encrypt(io::repeat(7).take(total), file).expect("there is room for it");
-    let opened = keys.decryptor(backend).open(header).now_or_never().expect("memory is ready");
-    opened.expect("its holders are those of the header")
+    keys.open_by(backend, header)
 }
 
 /// Takes everything, as `io::sink` does, but lets no work be left out for it.
@@ -71,14 +70,17 @@ impl Write for Nowhere {
     }
 }
 
-/// Two holders in memory.
-struct Keys {
+/// Two holders in memory: the key step costs nothing that shows.
+pub struct Keys {
     provider: ProviderKey,
     customer: CustomerKey,
 }
 
 impl Keys {
-    fn new() -> Self {
+    /// Two new ones.
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "each has other keys")]
+    pub fn new() -> Self {
         let provider = ProviderKey::new(MemoryHolder::provider("kek"));
         let customer = CustomerKey::new(MemoryHolder::customer("kek"));
         Self {
@@ -87,20 +89,40 @@ impl Keys {
         }
     }
 
-    fn encryptor(&self, backend: Backend, segment_len: u32) -> Encryptor {
-        Encryptor::builder(self.provider.clone(), self.customer.clone())
+    /// For one payload, on so many threads instead of all.
+    #[must_use]
+    pub fn encryptor_on(
+        &self,
+        backend: Backend,
+        segment_len: u32,
+        threads: Option<NonZeroUsize>,
+    ) -> Encryptor {
+        let builder = Encryptor::builder(self.provider.clone(), self.customer.clone())
             .segment_len(segment_len)
-            .backend(backend)
-            .prepare()
-            .now_or_never()
-            .expect("memory is ready")
-            .expect("the holders work")
+            .backend(backend);
+        let builder = match threads {
+            Some(threads) => builder.threads(threads),
+            None => builder,
+        };
+        builder.prepare().now_or_never().expect("memory is ready").expect("the holders work")
     }
 
-    fn decryptor(&self, backend: Backend) -> Decryptor {
-        Decryptor::expecting(EncryptionContext::new())
+    /// Opens what these keys encrypted.
+    #[must_use]
+    pub fn open(&self, header: UnverifiedHeader) -> Envelope {
+        self.open_by(Backend::default(), header)
+    }
+
+    fn open_by(&self, backend: Backend, header: UnverifiedHeader) -> Envelope {
+        let decryptor = Decryptor::expecting(EncryptionContext::new())
             .provider(self.provider.clone())
             .customer(self.customer.clone())
-            .backend(backend)
+            .backend(backend);
+        let opened = decryptor.open(header).now_or_never().expect("memory is ready");
+        opened.expect("these keys encrypted it")
+    }
+
+    fn encryptor(&self, backend: Backend, segment_len: u32) -> Encryptor {
+        self.encryptor_on(backend, segment_len, None)
     }
 }
