@@ -11,7 +11,7 @@ use twinlock::file::{OutputFile, check_free_space, commit_detached, folder_of};
 
 use crate::args::OutputArgs;
 use crate::exit::{Failure, Kind};
-use crate::input::{DASH, Input};
+use crate::input::{DASH, Input, widen};
 
 /// Where the data goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,15 +63,23 @@ impl Destination {
         match self {
             Self::Stdout => {
                 let file = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-                Ok(Output { name: "stdout".to_owned(), sink: Sink::Stream(file), written: 0 })
+                widen(&file);
+                Ok(Output {
+                    name: "stdout".to_owned(),
+                    sink: Sink::Stream(file),
+                    written: 0,
+                    waits_for_disk: true,
+                })
             }
             Self::Stream(path) => {
                 let failed = |error| Failure::file(path, &error);
                 let file = File::options().write(true).open(path).map_err(failed)?;
+                widen(&file);
                 Ok(Output {
                     name: path.display().to_string(),
                     sink: Sink::Stream(file),
                     written: 0,
+                    waits_for_disk: true,
                 })
             }
             Self::File(path) => {
@@ -84,7 +92,12 @@ impl Destination {
                     None => OutputFile::create(path, args.force),
                 };
                 let sink = Sink::File(Box::new(file.map_err(failed)?));
-                Ok(Output { name: path.display().to_string(), sink, written: 0 })
+                Ok(Output {
+                    name: path.display().to_string(),
+                    sink,
+                    written: 0,
+                    waits_for_disk: true,
+                })
             }
         }
     }
@@ -104,6 +117,7 @@ pub(crate) struct Output {
     name: String,
     sink: Sink,
     written: u64,
+    waits_for_disk: bool,
 }
 
 enum Sink {
@@ -144,12 +158,18 @@ impl Output {
         self.finish_after(None)
     }
 
+    /// With `waits` false, a power cut may take away what was finished.
+    pub(crate) fn waiting_for_disk(self, waits: bool) -> Self {
+        Self { waits_for_disk: waits, ..self }
+    }
+
     /// Puts a file at its place, and its header before it, if that is kept
     /// apart.
     pub(crate) fn finish_after(self, header: Option<OutputFile>) -> Result<(), Failure> {
         let done = match (self.sink, header) {
             (Sink::File(file), Some(header)) => commit_detached(header, *file),
-            (Sink::File(file), None) => file.commit(),
+            (Sink::File(file), None) if self.waits_for_disk => file.commit(),
+            (Sink::File(file), None) => file.commit_without_sync(),
             (Sink::Stream(_), _) => Ok(()),
         };
         done.map_err(|error| Failure::from(error).about(&self.name))

@@ -57,7 +57,6 @@ fn what_is_for_one_file_is_refused_for_many_and_the_other_way_round() {
         "encrypt a -",
         "encrypt a b --detach",
         "encrypt a --resume",
-        "encrypt a --no-sync",
         "encrypt a --batch-files 9",
         "encrypt a b --resume --force",
         "encrypt a --include x",

@@ -71,11 +71,7 @@ pub(super) fn refuse_flags_of_many(
     batch_files: Option<NonZeroU64>,
 ) -> Result<(), Failure> {
     refuse_null_without_list(files)?;
-    let given = [
-        (files.resume, "--resume"),
-        (files.no_sync, "--no-sync"),
-        (batch_files.is_some(), "--batch-files"),
-    ];
+    let given = [(files.resume, "--resume"), (batch_files.is_some(), "--batch-files")];
     let Some((_, flag)) = given.into_iter().find(|(is_given, _)| *is_given) else {
         return Ok(());
     };
@@ -205,7 +201,7 @@ impl<W: Work> Run<'_, W> {
             made.drain(..).map(|made| ((made.job, made.len), made.file)).unzip();
         let placed = match self.syncs {
             true => OutputFile::commit_all(files),
-            false => OutputFile::place_all(files),
+            false => files.into_iter().map(OutputFile::commit_without_sync).collect(),
         };
         for ((Job { from, to, .. }, len), placed) in jobs.into_iter().zip(placed) {
             match placed {

@@ -54,6 +54,7 @@ pub(crate) fn run(app: &App<'_>, args: &DecryptArgs) -> Result<Outcome, Failure>
 
     let like = input.metadata().filter(|_| args.range.is_none());
     let output = destination.open(&args.output, like, expected_len(&input, args.range))?;
+    let output = output.waiting_for_disk(!args.files.no_sync);
     let mut envelope = plan.open(headers).map_err(|failure| failure.about(input.name()))?;
     let name = input.name().to_owned();
     let len = match args.range {

@@ -61,6 +61,7 @@ pub(crate) fn run(app: &App<'_>, args: &EncryptArgs) -> Result<Outcome, Failure>
     // Whether there is room, and a place at all, shows before any key is used.
     let len = input.len().map(roughly_encrypted);
     let output = destination.open(&args.output, input.metadata(), len)?;
+    let output = output.waiting_for_disk(!args.files.no_sync);
     let new_header = header.as_deref().map(|path| begin_header(path, input.metadata()));
     let new_header = new_header.transpose()?;
     let mut encryptor = prepare(args, &settings, context.clone())?;

@@ -126,11 +126,14 @@ impl OutputFile {
             .collect()
     }
 
-    /// Puts several files at their places without waiting for the disk: after a
-    /// power cut they may be gone, or empty. Results are in the order of `files`.
-    pub fn place_all(files: Vec<Self>) -> Vec<io::Result<()>> {
-        let place = |file: Self| file.dress().and_then(|()| file.place().map(drop));
-        files.into_iter().map(place).collect()
+    /// Puts the file at its place without waiting for the disk: after a power cut
+    /// it may be gone, or empty.
+    ///
+    /// # Errors
+    /// As [`OutputFile::commit`].
+    pub fn commit_without_sync(self) -> io::Result<()> {
+        self.dress()?;
+        self.place().map(drop)
     }
 
     /// Has the system begin to write, so that the first of several files that is
