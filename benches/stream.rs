@@ -15,12 +15,13 @@ use twinlock::{
 
 use crate::{Case, plaintext};
 
-/// `Encryptor::encrypt` to nowhere, with the key step at holders in memory.
+/// `Encryptor::encrypt` to nowhere on one thread, with the key step at holders in
+/// memory.
 #[must_use]
 pub fn encrypt(backend: Backend, segment_len: u32, total: usize) -> Case {
     let (keys, input) = (Keys::new(), plaintext(total));
     Case::new(format!("stream encrypt/{backend}/{segment_len}"), total, move || {
-        keys.encryptor(backend, segment_len)
+        keys.encryptor_on(backend, segment_len, Some(NonZeroUsize::MIN))
             .encrypt(&input[..], Nowhere)
             .expect("memory takes everything");
     })
