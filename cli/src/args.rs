@@ -148,7 +148,12 @@ pub(crate) struct EncryptArgs {
     ///
     /// One that exists is never replaced, --force or not: it may be the only
     /// way into another payload.
-    #[arg(long, value_name = "FILE", requires = "detach")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "detach",
+        conflicts_with_all = ["recursive", "files_from"]
+    )]
     pub(crate) header: Option<PathBuf>,
 
     /// Bind the file to this pair; repeatable
@@ -248,11 +253,11 @@ pub(crate) struct FilesArgs {
     ///
     /// A pattern without / is of a name, one with / of the path below the
     /// folder: *.pdf, 2024/*, **/tmp/*.{log,txt}. Quote it.
-    #[arg(long, value_name = "GLOB", requires = "recursive")]
+    #[arg(long, value_name = "GLOB", requires = "recursive", conflicts_with = "files_from")]
     pub(crate) include: Vec<String>,
 
     /// With -r: no files or folders that fit, --include or not; repeatable
-    #[arg(long, value_name = "GLOB", requires = "recursive")]
+    #[arg(long, value_name = "GLOB", requires = "recursive", conflicts_with = "files_from")]
     pub(crate) exclude: Vec<String>,
 
     /// Take the files whose names stand in this file, or in stdin with -
@@ -277,7 +282,7 @@ pub(crate) struct FilesArgs {
     /// Do not wait until files are on the disk
     ///
     /// A power cut may then lose files that were said to be done, or leave them
-    /// empty.
+    /// empty. They keep the time at which they were made.
     #[arg(long)]
     pub(crate) no_sync: bool,
 }

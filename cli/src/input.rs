@@ -6,10 +6,12 @@ use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use serde::Serialize;
 use twinlock::file::Headers;
 use twinlock::{
-    Inspection, ReadAt, ReadHeaderError, UnverifiedHeader, read_detached_header, read_header,
+    Inspection, Progress, ReadAt, ReadHeaderError, UnverifiedHeader, read_detached_header,
+    read_header,
 };
 use zeroize::Zeroize as _;
 
@@ -83,6 +85,8 @@ pub(crate) struct Input {
     /// Of a file that was named; `None` for stdin.
     metadata: Option<Metadata>,
     read: u64,
+    /// Of what is done with the bytes of stdin.
+    progress: Option<Progress>,
 }
 
 impl Input {
@@ -92,7 +96,7 @@ impl Input {
             let file = File::from(io::stdin().as_fd().try_clone_to_owned()?);
             widen(&file);
             let (name, path) = ("stdin".to_owned(), PathBuf::new());
-            return Ok(Self { file, name, path, metadata: None, read: 0 });
+            return Ok(Self { file, name, path, metadata: None, read: 0, progress: None });
         }
         let failed = |error: io::Error| Failure::file(path, &error);
         // Asked before it is opened: to open a pipe waits for its writer.
@@ -101,7 +105,14 @@ impl Input {
         let metadata = file.metadata().map_err(failed)?;
         refuse_irregular(path, metadata.file_type())?;
         let name = path.display().to_string();
-        Ok(Self { file, name, path: path.to_owned(), metadata: Some(metadata), read: 0 })
+        Ok(Self {
+            file,
+            name,
+            path: path.to_owned(),
+            metadata: Some(metadata),
+            read: 0,
+            progress: None,
+        })
     }
 
     /// Opens the regular file `path` of a tree: not what a link leads to that
@@ -118,7 +129,14 @@ impl Input {
             return Err(Failure::new(Kind::Io, format!("{} is no regular file", path.display())));
         }
         let name = path.display().to_string();
-        Ok(Self { file, name, path: path.to_owned(), metadata: Some(metadata), read: 0 })
+        Ok(Self {
+            file,
+            name,
+            path: path.to_owned(),
+            metadata: Some(metadata),
+            read: 0,
+            progress: None,
+        })
     }
 
     /// The headers to try, one after the other: the input's own, and that of
@@ -136,19 +154,20 @@ impl Input {
         headers.map_err(|error| Failure::from(error).about(&self.name))
     }
 
-    /// Reads the whole of a file that is not long, in one call where the system
-    /// has it at once. That it is no longer now, [`Input::check_unchanged`] says.
+    /// Reads the whole of a file that is not long, and a byte behind its end if
+    /// there is one: then [`Input::check_unchanged`] says that it is another.
     pub(crate) fn read_whole<'a>(&mut self, buffer: &'a mut Vec<u8>) -> io::Result<&'a [u8]> {
-        let len = self.len().and_then(|len| usize::try_from(len).ok()).unwrap_or_default();
-        if buffer.len() < len {
+        let len = self.len().and_then(|len| usize::try_from(len).ok());
+        let wanted = len.ok_or_else(|| io::Error::other("no file of a known length"))? + 1;
+        if buffer.len() < wanted {
             // Nothing is copied to memory that is not wiped: plaintext of other
             // files is in the old one.
             buffer.zeroize();
-            buffer.resize(len.next_power_of_two(), 0);
+            buffer.resize(wanted.next_power_of_two(), 0);
         }
         let mut filled = 0;
-        while filled < len {
-            match self.read(&mut buffer[filled..len]) {
+        while filled < wanted {
+            match self.read(&mut buffer[filled..wanted]) {
                 Ok(0) => break,
                 Ok(more) => filled += more,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -156,6 +175,26 @@ impl Input {
             }
         }
         Ok(&buffer[..filled])
+    }
+
+    /// Waits for more of stdin only as long as what is done with it has not
+    /// failed.
+    pub(crate) fn heed(&mut self, progress: &Progress) {
+        self.progress = Some(progress.clone());
+    }
+
+    /// Waits until there is something to read.
+    fn wait(&self) -> io::Result<()> {
+        let Some(progress) = &self.progress else { return Ok(()) };
+        let mut files = [PollFd::new(&self.file, PollFlags::IN)];
+        let step = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+        // What cannot be polled has its end in sight.
+        while rustix::event::poll(&mut files, Some(&step)) == Ok(0) {
+            if progress.has_failed() {
+                return Err(io::Error::other("nobody needs more of it"));
+            }
+        }
+        Ok(())
     }
 
     fn is_stdin(&self) -> bool {
@@ -207,6 +246,9 @@ impl Input {
 
 impl Read for Input {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.metadata.is_none() {
+            self.wait()?;
+        }
         match self.file.read(buffer) {
             Ok(len) => {
                 self.read += len as u64;
@@ -300,7 +342,8 @@ pub(crate) fn with_suffix(path: &Path) -> PathBuf {
 /// left.
 pub(crate) fn without_suffix(path: &Path) -> Option<PathBuf> {
     let name = path.file_name()?.as_encoded_bytes();
-    let stem = name.strip_suffix(SUFFIX.as_bytes()).filter(|stem| !stem.is_empty())?;
+    let is_name = |stem: &&[u8]| ![&b""[..], b".", b".."].contains(stem);
+    let stem = name.strip_suffix(SUFFIX.as_bytes()).filter(is_name)?;
     // The suffix is ASCII, so what stands before it is whole characters.
     let stem = path.as_os_str().as_encoded_bytes().len() - name.len() + stem.len();
     Some(PathBuf::from(prefix_of(path, stem)))
@@ -356,7 +399,8 @@ mod tests {
 
     #[test]
     fn names_without_the_suffix_or_with_nothing_else_have_no_other_name() {
-        for name in ["foo", "foo.TWL", "foo.twl.gz", ".twl", "a/.twl", "/", "..", "footwl"] {
+        let empty = [".twl", "a/.twl", "..twl", "a/...twl"];
+        for name in ["foo", "foo.TWL", "foo.twl.gz", "/", "..", "footwl"].into_iter().chain(empty) {
             assert_eq!(without_suffix(Path::new(name)), None, "{name}");
         }
     }

@@ -75,8 +75,11 @@ impl<'a> Iterator for ListNames<'a> {
                 None => (self.bytes, &[][..]),
             };
             self.bytes = rest;
-            if !name.is_empty() {
-                return Some(Path::new(OsStr::from_bytes(name)));
+            match name {
+                b"" => {}
+                // Stdin only where a user writes it.
+                b"-" => return Some(Path::new("./-")),
+                _ => return Some(Path::new(OsStr::from_bytes(name))),
             }
         }
         None

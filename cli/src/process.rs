@@ -67,6 +67,9 @@ fn signals() -> io::Result<Vec<(Signal, Kind)>> {
     if !is_hang_up_ignored() {
         signals.push((signal(SignalKind::hangup())?, Kind::HungUp));
     }
+    // Handled, it does not end the process: writing fails, and what was begun is
+    // removed.
+    drop(signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?);
     Ok(signals)
 }
 

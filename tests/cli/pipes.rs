@@ -1,6 +1,6 @@
 //! From pipe to pipe, and terminals.
 
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::process::{Command, Stdio};
 
 use crate::support::cli::{Dir, program, run, wait};
@@ -48,6 +48,31 @@ fn whoever_reads_no_further_has_had_enough() {
     stdout.read_exact(&mut [0; 10]).unwrap();
     drop(stdout);
     assert!(!wait(child).ok().stderr.contains("error"));
+}
+
+/// Another thread may be reading: whoever feeds it may wait for the program to end.
+#[test]
+fn a_failure_ends_it_also_while_more_input_may_come() {
+    let dir = Dir::with_keys();
+    let mut bad = dir.run_with(["encrypt", "-"], &vec![7; 8 << 20]).ok().stdout;
+    bad[4 << 20] ^= 1;
+    let started = |verb: &str, stdout: Stdio| {
+        let mut command = dir.command();
+        command.args([verb, "-", "--threads", "3"]);
+        command.stdin(Stdio::piped()).stdout(stdout).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let mut decrypting = started("decrypt", Stdio::null());
+    let mut held = decrypting.stdin.take().unwrap();
+    _ = held.write_all(&bad); // the rest may find nobody
+    wait(decrypting).with(3);
+    drop(held);
+
+    let mut encrypting = started("encrypt", Stdio::piped());
+    drop(encrypting.stdout.take());
+    let mut held = encrypting.stdin.take().unwrap();
+    _ = held.write_all(&vec![7; 4 << 20]);
+    wait(encrypting);
+    drop(held);
 }
 
 #[test]

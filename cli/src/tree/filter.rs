@@ -42,6 +42,10 @@ fn set(flag: &str, patterns: &[String]) -> Result<GlobSet, Failure> {
     let failed = |error: globset::Error| Failure::usage(format!("{flag}: {error}"));
     let mut set = GlobSetBuilder::new();
     for pattern in patterns {
+        if pattern.trim_matches('/').is_empty() {
+            // An empty variable of a script, more often than not.
+            return Err(Failure::usage(format!("{flag} has an empty pattern")));
+        }
         set.add(glob(pattern).map_err(failed)?);
     }
     set.build().map_err(failed)

@@ -96,16 +96,21 @@ pub(super) fn run<W: Work>(
     let plan = Plan::new(request, W::TAKES_JOURNALS)?;
     let available = || thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let workers = request.threads.unwrap_or_else(available).get();
+    let max_open = max_open();
+    let workers = workers.min(max_open / OPEN_OF_WORKER).max(1);
     let run = Run {
         ledger: Ledger::new(app.console, W::VERB, plan.len()),
         plan: Mutex::new(plan),
         work,
-        group: (MAX_OPEN / workers).clamp(1, GROUP_FILES),
+        group: (max_open / workers).saturating_sub(OPEN_OF_WORKER).clamp(1, GROUP_FILES),
         syncs: !request.files.no_sync,
     };
     thread::scope(|scope| {
         for _ in 1..workers {
-            scope.spawn(|| run.worker());
+            let spawned = thread::Builder::new().spawn_scoped(scope, || run.worker());
+            if spawned.is_err() {
+                break; // where the system allows no more threads, fewer do it
+            }
         }
         run.worker();
     });
@@ -137,9 +142,18 @@ struct Run<'a, W> {
 const GROUP_FILES: usize = 32;
 const GROUP_BYTES: u64 = 16 << 20;
 
-/// So many outputs of all workers may be open: half of what processes may have
-/// where nobody has changed it.
-const MAX_OPEN: usize = 512;
+/// So many files may be open that are outputs or inputs: half of what this
+/// process may have, which is as much as it can get.
+fn max_open() -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    let allowed = getrlimit(Resource::Nofile).current.unwrap_or(1 << 20);
+    usize::try_from(allowed / 2).unwrap_or(usize::MAX)
+}
+
+/// What a worker has open beside the outputs that wait for others.
+const OPEN_OF_WORKER: usize = 4;
 
 /// A file whose bytes are complete.
 struct Made {

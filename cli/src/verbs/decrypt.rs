@@ -159,6 +159,7 @@ fn decrypt_to(
     mut output: Output,
 ) -> Result<(u64, Output), Failure> {
     let (progress, total) = (envelope.progress(), input.len());
+    input.heed(&progress);
     let len = progress::watch(progress, total, app.hides_progress(), || match output.file() {
         Some(file) if input.metadata().is_some() => {
             let len = envelope.decrypt_file(input.file(), file);

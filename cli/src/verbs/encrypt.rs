@@ -179,6 +179,7 @@ fn encrypt_to(
     mut output: Output,
 ) -> Result<(u64, Output), Failure> {
     let (progress, total) = (encryptor.progress(), input.len());
+    input.heed(&progress);
     let len = progress::watch(progress, total, app.hides_progress(), || match output.file() {
         Some(file) if input.metadata().is_some() => {
             let len = encryptor.encrypt_file(input.file(), file);

@@ -136,7 +136,7 @@ fn in_place(
 fn elsewhere(
     app: &App<'_>,
     args: &ReencryptArgs,
-    input: Input,
+    mut input: Input,
     candidates: Vec<Candidate>,
     decryptor: Decryptor,
     keys: KeySettings<'_>,
@@ -151,6 +151,7 @@ fn elsewhere(
     })?;
     let envelope_id = encryptor.envelope_id();
     let (progress, total) = (encryptor.progress(), input.len());
+    input.heed(&progress);
     let reader = envelope.reader(input)?;
     let plaintext_len = progress::watch(progress, total, app.hides_progress(), || {
         encryptor.encrypt(reader, &mut output)

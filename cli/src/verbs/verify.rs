@@ -49,8 +49,9 @@ pub(crate) fn run(app: &App<'_>, args: &VerifyArgs) -> Result<Outcome, Failure> 
     Ok(Outcome::new("verify", text, &report))
 }
 
-fn verify(app: &App<'_>, envelope: &mut Envelope, input: Input) -> Result<u64, Failure> {
+fn verify(app: &App<'_>, envelope: &mut Envelope, mut input: Input) -> Result<u64, Failure> {
     let (progress, total) = (envelope.progress(), input.len());
+    input.heed(&progress);
     let verified = progress::watch(progress, total, app.hides_progress(), || {
         envelope.decrypt(input, io::sink())
     });

@@ -127,12 +127,13 @@ impl OutputFile {
     }
 
     /// Puts the file at its place without waiting for the disk: after a power cut
-    /// it may be gone, or empty.
+    /// it may be gone, or empty, or full of zeros. It keeps a time of modification
+    /// of its own, so that nobody takes it for complete who goes by that.
     ///
     /// # Errors
     /// As [`OutputFile::commit`].
     pub fn commit_without_sync(self) -> io::Result<()> {
-        self.dress()?;
+        self.take_over_mode()?;
         self.place().map(drop)
     }
 
@@ -148,12 +149,14 @@ impl OutputFile {
     /// Has its bytes, mode and time on the disk.
     fn sync(&mut self) -> io::Result<()> {
         self.temporary.flush()?;
-        self.dress()?;
+        self.take_over_mode()?;
+        if let Some(source) = &self.like {
+            self.temporary.as_file().set_modified(source.modified()?)?;
+        }
         self.temporary.as_file().sync_all()
     }
 
-    /// Gives it the mode and time that it is to have.
-    fn dress(&self) -> io::Result<()> {
+    fn take_over_mode(&self) -> io::Result<()> {
         let Some(source) = &self.like else { return Ok(()) };
         let file = self.temporary.as_file();
         let made = file.metadata()?.permissions();
@@ -161,7 +164,7 @@ impl OutputFile {
         if permissions != made {
             file.set_permissions(permissions)?;
         }
-        file.set_modified(source.modified()?)
+        Ok(())
     }
 
     /// Gives it its name. Returns the folder that it is in.

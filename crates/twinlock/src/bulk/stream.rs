@@ -51,7 +51,7 @@ pub(crate) fn seal(
                 sealer.seal(&mut job.places, block.segments(job.len)).map_err(io::Error::other)
             }
         },
-        |block, job| output.write_all(block.segments(job.len)),
+        |block, job| meter.watch(output.write_all(block.segments(job.len))),
     )?;
     Ok(total)
 }
@@ -104,8 +104,8 @@ pub(crate) fn open(
         |block, job| {
             let mut texts: Vec<_> = block.texts(job.len).map(|text| IoSlice::new(text)).collect();
             total += texts.iter().map(|text| text.len() as u64).sum::<u64>();
-            write_slices(&mut output, &mut texts)?;
-            Ok(job.failure.map_or(Ok(()), Err)?)
+            meter.watch(write_slices(&mut output, &mut texts))?;
+            Ok(meter.watch(job.failure.map_or(Ok(()), Err))?)
         },
     )?;
     Ok(total)
