@@ -89,7 +89,7 @@ fn lasting(function: &str, role: Role, code: &str, kind: ErrorKind) -> Result<()
 fn once(function: &str, role: Role, code: &str, kind: ErrorKind) -> Result<(), ErrorKind> {
     if Kind::of_this_run() == Kind::Kryoptic
         && code == "CKR_GENERAL_ERROR"
-        && is_decrypting(function)
+        && is_with_the_key(function)
     {
         return Ok(()); // so it answers a stale handle: the key is looked up again
     }
@@ -118,9 +118,11 @@ fn is_before_pin(code: &str) -> bool {
     codes.contains(&code)
 }
 
-/// With a handle that was used before, as a check encrypts first.
-fn is_decrypting(function: &str) -> bool {
-    matches!(function, "C_DecryptInit" | "C_Decrypt")
+/// With the handle that was found when the key was opened.
+fn is_with_the_key(function: &str) -> bool {
+    let functions =
+        ["C_GenerateRandom", "C_EncryptInit", "C_Encrypt", "C_DecryptInit", "C_Decrypt"];
+    functions.contains(&function)
 }
 
 /// For calls that are answered: only a machine that stands still exceeds it.
