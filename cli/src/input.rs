@@ -3,12 +3,11 @@
 use std::fs::{File, FileType, Metadata};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use serde::Serialize;
-use twinlock::file::Headers;
+use twinlock::file::{Headers, is_as_before};
 use twinlock::{
     Inspection, Progress, ReadAt, ReadHeaderError, UnverifiedHeader, read_detached_header,
     read_header,
@@ -104,15 +103,7 @@ impl Input {
         let file = File::open(path).map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
         refuse_irregular(path, metadata.file_type())?;
-        let name = path.display().to_string();
-        Ok(Self {
-            file,
-            name,
-            path: path.to_owned(),
-            metadata: Some(metadata),
-            read: 0,
-            progress: None,
-        })
+        Ok(Self::of(file, path, metadata))
     }
 
     /// Opens the regular file `path` of a tree: not what a link leads to that
@@ -128,15 +119,19 @@ impl Input {
         if !metadata.is_file() {
             return Err(Failure::new(Kind::Io, format!("{} is no regular file", path.display())));
         }
-        let name = path.display().to_string();
-        Ok(Self {
+        Ok(Self::of(file, path, metadata))
+    }
+
+    /// A regular file.
+    fn of(file: File, path: &Path, metadata: Metadata) -> Self {
+        Self {
             file,
-            name,
+            name: path.display().to_string(),
             path: path.to_owned(),
             metadata: Some(metadata),
             read: 0,
             progress: None,
-        })
+        }
     }
 
     /// The headers to try, one after the other: the input's own, and that of
@@ -277,17 +272,6 @@ impl Seek for Input {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         self.file.seek(to).map_err(|error| self.failed(&error))
     }
-}
-
-/// As far as can be told without reading it again. Nobody can set the time of
-/// the last change (`ctime`) back, as one can that of the last modification.
-fn is_as_before(before: &Metadata, now: &Metadata) -> bool {
-    let facts = |metadata: &Metadata| {
-        let modified = (metadata.mtime(), metadata.mtime_nsec());
-        let changed = (metadata.ctime(), metadata.ctime_nsec());
-        (metadata.dev(), metadata.ino(), metadata.len(), modified, changed)
-    };
-    facts(before) == facts(now)
 }
 
 fn candidates(headers: Headers) -> Result<Vec<Candidate>, ReadHeaderError> {

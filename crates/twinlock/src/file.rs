@@ -16,7 +16,7 @@ mod reencrypt;
 mod rewrap;
 mod target;
 
-pub use crate::bulk::file::{Changed, InputFailed};
+pub use crate::bulk::file::{Changed, InputFailed, is_as_before};
 pub use detached::{commit_detached, decrypt_file_detached, encrypt_file_detached};
 pub use headers::Headers;
 pub use reencrypt::{FileReencrypt, ReencryptFileError, reencrypt_file};

@@ -14,7 +14,7 @@ pub(crate) struct Buffer {
     len: usize,
 }
 
-/// The kernel copies whole pages faster than parts of them.
+/// Of most systems; nothing depends on it but speed.
 const PAGE: usize = 4096;
 
 impl Buffer {

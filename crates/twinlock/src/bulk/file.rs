@@ -164,9 +164,11 @@ impl From<InputFailed> for io::Error {
     }
 }
 
-/// As far as can be told without reading it again. Nobody can set the time of
-/// the last change (`ctime`) back, as one can that of the last modification.
-pub(crate) fn is_as_before(before: &Metadata, now: &Metadata) -> bool {
+/// True if a file is what it was, as far as can be told without reading it
+/// again. Nobody can set the time of the last change (`ctime`) back, as one can
+/// that of the last modification.
+#[must_use]
+pub fn is_as_before(before: &Metadata, now: &Metadata) -> bool {
     use std::os::unix::fs::MetadataExt as _;
     let facts = |metadata: &Metadata| {
         let modified = (metadata.mtime(), metadata.mtime_nsec());

@@ -24,7 +24,7 @@ use crate::payload::{Meter, PayloadError};
 use crate::random::SegmentIvs;
 
 /// From so many bytes of plaintext on, several threads work on what is in
-/// memory: 1 MiB. To start a thread costs as much as sealing some hundred KiB.
+/// memory: 1 MiB, an estimate of what makes up for starting them.
 pub const PARALLEL_FROM: usize = 1 << 20;
 
 /// Why a slice was not encrypted.

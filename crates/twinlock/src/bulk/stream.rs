@@ -14,8 +14,8 @@ use super::in_order::{Taken, in_order};
 use super::slices::{read_slices, write_slices};
 use crate::payload::{Meter, PayloadError};
 
-/// Bytes of a block, unless one segment has more. What a pipe gives or takes at
-/// a time is less.
+/// Bytes of a block, unless one segment has more: nothing of a stream goes on
+/// before so many bytes of it have come, or its end.
 const BLOCK_LEN: usize = 256 << 10;
 
 fn block(segment_len: SegmentLen) -> Block {
