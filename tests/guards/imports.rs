@@ -33,6 +33,7 @@ const LIBRARIES: &[&str] = &[
     "twinlock-pkcs11",
     "twinlock-remote-keys",
     "twinlock-service",
+    "twinlock-xks",
 ];
 
 /// Imports that only the unit tests of a package may have: importer, imported.
@@ -41,8 +42,9 @@ const MAY_IMPORT_FOR_TESTS: &[(&str, &str)] = &[];
 /// Outside packages that only some of ours may import, in any way. The first
 /// row that a name begins with counts.
 const FENCED: &[(&str, &[&str])] = &[
-    ("cryptoki-sys", &["twinlock-p11-fault"]),
+    ("cryptoki-sys", &["twinlock-p11-fault", "twinlock-pkcs11"]),
     ("cryptoki", &["twinlock-pkcs11", "twinlock-tests"]),
+    ("regorus", &["twinlock-service"]),
     ("aws-config", &["twinlock-remote-keys", "twinlock-tests"]),
     ("aws-sdk-", &["twinlock-remote-keys", "twinlock-tests"]),
     ("azure_", &["twinlock-remote-keys"]),

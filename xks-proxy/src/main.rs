@@ -1,0 +1,4 @@
+//! The program `twinlock-xks`.
+#![forbid(unsafe_code)]
+
+fn main() {}
