@@ -6,3 +6,4 @@
 #![forbid(unsafe_code)]
 
 pub mod error;
+pub mod uri_path;
