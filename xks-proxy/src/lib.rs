@@ -5,5 +5,8 @@
 //! modules cite are those of AWS's XKS Proxy API Specification, version 1.0.3.
 #![forbid(unsafe_code)]
 
+pub mod aad;
+pub mod ciphertext_metadata;
 pub mod error;
+pub mod integrity;
 pub mod uri_path;
