@@ -10,3 +10,4 @@ pub mod ciphertext_metadata;
 pub mod error;
 pub mod integrity;
 pub mod uri_path;
+pub mod wire;
