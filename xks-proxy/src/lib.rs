@@ -3,11 +3,16 @@
 //!
 //! `docs/xks.md` has the protocol as this proxy speaks it; the sections that the
 //! modules cite are those of AWS's XKS Proxy API Specification, version 1.0.3.
+//!
+//! The protocol itself knows no socket, no token and no clock: a raw path becomes
+//! a [`uri_path::Route`], a head a [`sigv4::Claim`], a body a request of [`wire`],
+//! and what went wrong an [`error::XksError`].
 #![forbid(unsafe_code)]
 
 pub mod aad;
 pub mod ciphertext_metadata;
 pub mod error;
 pub mod integrity;
+pub mod sigv4;
 pub mod uri_path;
 pub mod wire;
