@@ -1,5 +1,13 @@
 //! What Twinlock's services share: configuration, secrets, TLS, limits, policy,
 //! logs, metrics, readiness and shutdown.
 //!
-//! It knows nothing of the protocols that the services speak.
+//! It knows nothing of the protocols that the services speak. A service reads
+//! its [`config`], starts its [`log`], binds a [`listen::Listener`] and one for
+//! [`ops`], tells [`systemd`] that it is ready, and serves until its
+//! [`shutdown`].
 #![forbid(unsafe_code)]
+
+mod calendar;
+pub mod config;
+pub mod process;
+pub mod shutdown;
