@@ -11,3 +11,4 @@ mod calendar;
 pub mod config;
 pub mod process;
 pub mod shutdown;
+pub mod tls;
