@@ -9,6 +9,7 @@
 
 mod calendar;
 pub mod config;
+pub mod listen;
 pub mod process;
 pub mod shutdown;
 pub mod tls;
