@@ -10,6 +10,8 @@
 mod calendar;
 pub mod config;
 pub mod listen;
+pub mod ops;
 pub mod process;
+pub mod readiness;
 pub mod shutdown;
 pub mod tls;
