@@ -10,6 +10,7 @@
 mod calendar;
 pub mod config;
 pub mod listen;
+pub mod log;
 pub mod ops;
 pub mod process;
 pub mod readiness;
