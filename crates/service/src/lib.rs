@@ -9,10 +9,13 @@
 
 mod calendar;
 pub mod config;
+pub mod limit;
 pub mod listen;
 pub mod log;
 pub mod ops;
 pub mod process;
 pub mod readiness;
+pub mod reload;
 pub mod shutdown;
+pub mod systemd;
 pub mod tls;
