@@ -13,6 +13,7 @@ pub mod limit;
 pub mod listen;
 pub mod log;
 pub mod ops;
+pub mod policy;
 pub mod process;
 pub mod readiness;
 pub mod reload;
