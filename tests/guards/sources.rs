@@ -10,6 +10,11 @@ const MAY_USE_UNSAFE: &[(&str, &str)] = &[
     ("tests/p11-fault/src/lib.rs", "a PKCS#11 module is a C interface"),
 ];
 
+/// Crates of which one module needs `unsafe`: the root, which denies it, and
+/// that module, with the reason.
+const MODULE_MAY_USE_UNSAFE: &[(&str, &str, &str)] =
+    &[("crates/pkcs11/src/lib.rs", "one_shot", "cryptoki has no C_Encrypt in one call")];
+
 /// Folders that hold no sources of ours.
 const NOT_OURS: &[&str] = &[".git", ".tools", "target"];
 
@@ -24,6 +29,13 @@ fn no_test_is_skipped() {
 fn every_crate_root_forbids_unsafe_code() {
     let complaints: Vec<_> =
         crate_roots().filter_map(|(path, text)| unguarded_root(&path, &text)).collect();
+    assert_eq!(complaints, [""; 0]);
+}
+
+#[test]
+fn no_other_module_lifts_the_ban_on_unsafe_code() {
+    let complaints: Vec<_> =
+        sources().filter_map(|(path, text)| lifted_ban(&path, &text)).collect();
     assert_eq!(complaints, [""; 0]);
 }
 
@@ -58,6 +70,20 @@ fn a_planted_root_without_the_ban_is_found() {
     assert_eq!(unguarded_root("lib.rs", "//! Fine.\n#![forbid(unsafe_code)]\n"), None);
 }
 
+#[test]
+fn a_planted_root_that_allows_it_to_more_than_its_module_is_found() {
+    let (path, module, _) = MODULE_MAY_USE_UNSAFE[0];
+    let allowed = format!("#[allow(unsafe_code, reason = \"why\")]\nmod {module};\n");
+    let good = format!("//! Fine.\n#![deny(unsafe_code)]\n{allowed}");
+    assert_eq!(unguarded_root(path, &good).or(lifted_ban(path, &good)), None);
+    assert!(unguarded_root(path, &allowed).is_some(), "without the ban");
+    for more in [&*allowed, "#[allow(unsafe_code)]\nmod other;\n", "#![allow(unsafe_code)]\n"] {
+        assert!(lifted_ban(path, &format!("{good}{more}")).is_some(), "{more}");
+    }
+    assert!(lifted_ban("crates/pkcs11/src/token.rs", "#[expect(unsafe_code)]\n").is_some());
+    assert!(lifted_ban("crates/keys/src/lib.rs", &allowed).is_some());
+}
+
 // === The guards ===
 
 fn skipped_tests(path: &str, source: &str) -> Vec<String> {
@@ -82,8 +108,32 @@ fn is_skipping_doc_test(line: &str) -> bool {
 
 fn unguarded_root(path: &str, source: &str) -> Option<String> {
     let named = MAY_USE_UNSAFE.iter().any(|(exception, _)| *exception == path);
-    let forbids = source.lines().any(|line| line == "#![forbid(unsafe_code)]");
-    (!named && !forbids).then(|| format!("{path} does not forbid unsafe code"))
+    let has = |ban: &str| source.lines().any(|line| line == ban);
+    let bans = match MODULE_MAY_USE_UNSAFE.iter().any(|(root, ..)| *root == path) {
+        true => has("#![deny(unsafe_code)]"),
+        false => has("#![forbid(unsafe_code)]"),
+    };
+    (!named && !bans).then(|| format!("{path} does not forbid unsafe code"))
+}
+
+/// Only a root that denies unsafe code can allow it somewhere: once, to the
+/// module that is named for it.
+fn lifted_ban(path: &str, source: &str) -> Option<String> {
+    let lines: Vec<&str> = source.lines().map(str::trim).collect();
+    let lifts = |line: &&&str| {
+        ["allow(unsafe_code", "expect(unsafe_code", "warn(unsafe_code"].iter().any(|lift| {
+            line.strip_prefix("#[")
+                .or(line.strip_prefix("#!["))
+                .is_some_and(|l| l.starts_with(lift))
+        })
+    };
+    let lifted = lines.iter().filter(lifts).count();
+    let module = MODULE_MAY_USE_UNSAFE.iter().find(|(root, ..)| *root == path);
+    let allowed = module.is_some_and(|(_, module, _)| {
+        let module = format!("mod {module};");
+        lines.windows(2).any(|pair| lifts(&&pair[0]) && pair[1] == module)
+    });
+    (lifted > usize::from(allowed)).then(|| format!("{path} allows unsafe code"))
 }
 
 // === What they look at ===

@@ -12,7 +12,9 @@ use crate::lookup::KeyName;
 use crate::oaep::{self, Unpadding};
 use crate::session::TokenSession;
 use crate::workers::Retry;
-use crate::{KeyFacts, KeyKind, Pkcs11Error, RsaPublicKey, Token, TokenOptions, aead, look};
+use crate::{
+    KeyFacts, KeyKind, Pkcs11Error, RsaPublicKey, Sealed, Token, TokenOptions, aead, look,
+};
 
 const SHARE_LEN: usize = 32;
 
@@ -111,9 +113,9 @@ impl Pkcs11Key {
         }
         let (aad, share) = (aad.to_vec(), Share::copy_of(share.expose()));
         let encrypt =
-            move |token: &TokenSession, key| aead::encrypt(token, key, share.expose(), &aad);
-        let bytes = self.with_key(encrypt).await?;
-        Ok(WrappedShare::new(ShareAlgorithm::HolderAead, bytes))
+            move |token: &mut TokenSession, key| aead::encrypt(token, key, share.expose(), &aad);
+        let sealed = self.with_key(encrypt).await?;
+        Ok(WrappedShare::new(ShareAlgorithm::HolderAead, sealed.joined()))
     }
 
     pub(crate) async fn unwrap_share(
@@ -121,20 +123,22 @@ impl Pkcs11Key {
         wrapped: &WrappedShare,
         aad: &[u8],
     ) -> Result<Share, Pkcs11Error> {
-        let (bytes, aad) = (wrapped.bytes().to_vec(), aad.to_vec());
+        let bytes = wrapped.bytes();
         let share = match (&self.kek, wrapped.algorithm()) {
-            (Kek::Aes, ShareAlgorithm::HolderAead) if aead::can_be_asked(bytes.len()) => {
+            (Kek::Aes, ShareAlgorithm::HolderAead) => {
+                let sealed = Sealed::split(bytes, SHARE_LEN).ok_or_else(oaep::refused)?;
+                let aad = aad.to_vec();
                 self.with_key(move |token, key| {
-                    let share = aead::decrypt(token, key, &bytes, SHARE_LEN, &aad)?;
+                    let share = aead::decrypt(token, key, &sealed, &aad)?;
                     Share::try_copy_of(&share).ok_or_else(oaep::refused)
                 })
                 .await?
             }
             (Kek::Rsa { public, unpadding }, ShareAlgorithm::RsaOaepSha256)
-                if public.can_be_asked(&bytes) =>
+                if public.can_be_asked(bytes) =>
             {
-                let (public, unpadding) = (Arc::clone(public), *unpadding);
-                let decrypt = move |token: &TokenSession, key| {
+                let (public, unpadding, bytes) = (Arc::clone(public), *unpadding, bytes.to_vec());
+                let decrypt = move |token: &mut TokenSession, key| {
                     oaep::decrypt(token, key, &public, unpadding, &bytes)
                 };
                 self.with_key(decrypt).await?
@@ -147,7 +151,7 @@ impl Pkcs11Key {
     /// Does `work` with the key, on one of the token's sessions.
     async fn with_key<T: Send + 'static>(
         &self,
-        work: impl Fn(&TokenSession, ObjectHandle) -> Result<T, Pkcs11Error> + Send + 'static,
+        work: impl Fn(&mut TokenSession, ObjectHandle) -> Result<T, Pkcs11Error> + Send + 'static,
     ) -> Result<T, Pkcs11Error> {
         let public = self.public_key().cloned();
         with_key(&self.token, &self.name, public, work).await
@@ -181,7 +185,7 @@ impl Kek {
         let share = look::random_share()?;
         let wrapped = public.wrap(&share)?;
         let probed = Arc::clone(&public);
-        let probe = move |token: &TokenSession, key| {
+        let probe = move |token: &mut TokenSession, key| {
             oaep::probe(token, key, &probed, &share, wrapped.bytes())
         };
         let unpadding = with_key(token, name, Some((*public).clone()), probe).await?;
@@ -196,7 +200,7 @@ async fn with_key<T: Send + 'static>(
     token: &Token,
     name: &KeyName,
     public: Option<RsaPublicKey>,
-    work: impl Fn(&TokenSession, ObjectHandle) -> Result<T, Pkcs11Error> + Send + 'static,
+    work: impl Fn(&mut TokenSession, ObjectHandle) -> Result<T, Pkcs11Error> + Send + 'static,
 ) -> Result<T, Pkcs11Error> {
     let name = name.clone();
     let allow_extractable = token.options().allows_extractable();

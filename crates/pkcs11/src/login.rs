@@ -96,6 +96,14 @@ impl Login {
         }
     }
 
+    /// Fails if `session` is not logged in, and would have to be.
+    pub(crate) fn check(&self, session: &Session) -> Result<(), Pkcs11Error> {
+        match matches!(self.credential, Credential::None) || is_logged_in(session)? {
+            true => Ok(()),
+            false => Err(Pkcs11Error::new(ErrorKind::Gone, "the login was lost; retry")),
+        }
+    }
+
     fn pin(&self) -> Option<&Pin> {
         match &self.credential {
             Credential::Pin(pin) => Some(pin),
@@ -205,6 +213,7 @@ mod tests {
             manufacturer: String::new(),
             model: String::new(),
             serial: serial.to_owned(),
+            firmware: String::new(),
             slot_id: 0,
             initialized: true,
             login_required: true,

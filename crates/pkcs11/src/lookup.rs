@@ -108,7 +108,7 @@ pub(crate) fn find(
 ) -> Result<(ObjectHandle, KeyFacts), Pkcs11Error> {
     let found = find_all(token, name)?;
     match found.as_slice() {
-        [] => Err(not_found(token, name)),
+        [] => Err(missing(token, name)),
         [handle] => Ok((*handle, read(token, *handle)?)),
         several => one_private(token, several)?.ok_or_else(|| ambiguous(token, name, several)),
     }
@@ -172,13 +172,20 @@ pub(crate) fn list(token: &TokenSession) -> Result<Vec<KeyFacts>, Pkcs11Error> {
     Ok(readable.collect())
 }
 
-fn not_found(token: &TokenSession, name: &KeyName) -> Pkcs11Error {
+/// Why there is no such key: perhaps nobody is logged in any more, by whatever
+/// somebody else has done since the search began.
+fn missing(token: &TokenSession, name: &KeyName) -> Pkcs11Error {
+    let still_there = token.check_login().and_then(|()| list(token));
+    match still_there {
+        Ok(keys) => not_found(token, name, &keys),
+        Err(error) => error,
+    }
+}
+
+fn not_found(token: &TokenSession, name: &KeyName, keys: &[KeyFacts]) -> Pkcs11Error {
     const SHOWN: usize = 8;
     let label = &token.token.label;
-    let mut names: Vec<String> = match list(token) {
-        Ok(keys) => keys.iter().map(|key| format!("{:?}", key.label)).collect(),
-        Err(error) => return error,
-    };
+    let mut names: Vec<String> = keys.iter().map(|key| format!("{:?}", key.label)).collect();
     let more = names.len().saturating_sub(SHOWN);
     names.truncate(SHOWN);
     let present = match (names.is_empty(), more) {

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
@@ -12,6 +12,7 @@ use twinlock_keys::Pkcs11Uri;
 
 use crate::Pkcs11Error;
 use crate::breaker::Trips;
+use crate::one_shot::OneShot;
 use crate::workers::{Limits, Workers};
 
 /// The module to use for URIs that name none.
@@ -24,6 +25,7 @@ pub(crate) struct Module {
     path: PathBuf,
     workers: Workers<Pkcs11>,
     context: Arc<Mutex<Option<Pkcs11>>>,
+    one_shot: OnceLock<OneShot>,
 }
 
 impl Module {
@@ -53,7 +55,7 @@ impl Module {
             let context = Arc::clone(&context);
             move || initialised(&path, &context)
         });
-        Self { path: path.to_owned(), workers, context }
+        Self { path: path.to_owned(), workers, context, one_shot: OnceLock::new() }
     }
 
     /// The file that was loaded, links resolved.
@@ -69,6 +71,15 @@ impl Module {
     /// The context. It may block for as long as the module likes.
     pub(crate) fn context(&self) -> Result<Pkcs11, Pkcs11Error> {
         initialised(&self.path, &self.context)
+    }
+
+    /// What cryptoki has no functions for, of the module once it is loaded.
+    pub(crate) fn one_shot(&self) -> Result<OneShot, Pkcs11Error> {
+        if let Some(known) = self.one_shot.get() {
+            return Ok(*known);
+        }
+        let found = OneShot::of(&self.path).map_err(|error| cannot_load(&self.path, error))?;
+        Ok(*self.one_shot.get_or_init(|| found))
     }
 }
 

@@ -8,9 +8,11 @@ use cryptoki::object::{Attribute, ObjectHandle};
 use cryptoki::session::Session;
 use twinlock_keys::Pkcs11Uri;
 
+use crate::ivs::Ivs;
 use crate::login::Login;
 use crate::lookup::{self, KeyName};
 use crate::module::Module;
+use crate::one_shot::OneShot;
 use crate::vendors::{Vendor, vendor_of};
 use crate::{KeyFacts, Pkcs11Error, TokenFacts, slots};
 
@@ -28,6 +30,7 @@ impl Opener {
     /// away, and may come back.
     pub(crate) fn open(&self) -> Result<TokenSession, Pkcs11Error> {
         let module = self.module.context()?;
+        let one_shot = self.module.one_shot()?;
         let (slot, token) =
             slots::find(&module, &self.uri).map_err(Pkcs11Error::missing_into_gone)?;
         let session = match self.read_write {
@@ -38,8 +41,8 @@ impl Opener {
         let session = session.map_err(|error| Pkcs11Error::of_call(error, &what))?;
         self.login.log_in(&session, &module)?;
         let vendor = vendor_of(&token.manufacturer, &token.model);
-        let login = Arc::clone(&self.login);
-        Ok(TokenSession { session, token, vendor, module, login, handles: HashMap::new() })
+        let (login, ivs, handles) = (Arc::clone(&self.login), Ivs::default(), HashMap::new());
+        Ok(TokenSession { session, token, vendor, one_shot, ivs, module, login, handles })
     }
 }
 
@@ -48,6 +51,8 @@ pub(crate) struct TokenSession {
     pub(crate) session: Session,
     pub(crate) token: TokenFacts,
     pub(crate) vendor: &'static Vendor,
+    pub(crate) one_shot: OneShot,
+    pub(crate) ivs: Ivs,
     module: Pkcs11,
     login: Arc<Login>,
     handles: HashMap<KeyName, ObjectHandle>,
@@ -65,6 +70,12 @@ impl TokenSession {
             .map_err(|error| Pkcs11Error::of_call(error, "look for the key"))
     }
 
+    /// Fails if the login was lost. What a token hides from whoever is not logged
+    /// in is not missing.
+    pub(crate) fn check_login(&self) -> Result<(), Pkcs11Error> {
+        self.login.check(&self.session)
+    }
+
     /// Does `work` with the key that `name` means. Its handle is looked up
     /// once, together with `check` of what the token says about the key; when
     /// the object turns out to be another one by now, once more.
@@ -72,10 +83,10 @@ impl TokenSession {
         &mut self,
         name: &KeyName,
         check: impl Fn(&KeyFacts) -> Result<(), Pkcs11Error>,
-        work: impl Fn(&Self, ObjectHandle) -> Result<T, Pkcs11Error>,
+        work: impl Fn(&mut Self, ObjectHandle) -> Result<T, Pkcs11Error>,
     ) -> Result<T, Pkcs11Error> {
-        if let Some(handle) = self.handles.get(name) {
-            match work(self, *handle) {
+        if let Some(handle) = self.handles.get(name).copied() {
+            match work(self, handle) {
                 Err(error) if self.vendor.is_stale_handle(&error) => {
                     tracing::info!(%error, "looking the key up again");
                     self.handles.remove(name);

@@ -21,6 +21,8 @@ pub struct TokenFacts {
     pub model: String,
     /// Its serial number.
     pub serial: String,
+    /// Its firmware's version, for instance `2.6`.
+    pub firmware: String,
     /// The slot it is in now. Tokens move; a URI should not rely on it.
     pub slot_id: u64,
     /// False for an empty token that [`create_token`](crate::create_token)
@@ -52,6 +54,7 @@ impl TokenFacts {
             manufacturer: info.manufacturer_id().to_owned(),
             model: info.model().to_owned(),
             serial: info.serial_number().to_owned(),
+            firmware: info.firmware_version().to_string(),
             slot_id: slot.id(),
             initialized: info.token_initialized(),
             login_required: info.login_required(),
@@ -162,6 +165,7 @@ mod tests {
             manufacturer: String::new(),
             model: String::new(),
             serial: "1\u{9b}2\u{202e}".to_owned(),
+            firmware: String::new(),
             slot_id: 0,
             initialized: true,
             login_required: true,
