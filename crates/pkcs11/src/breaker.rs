@@ -2,7 +2,7 @@
 //! the next calls are answered at once, and from time to time one is let
 //! through to see whether the token works again.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::{ErrorKind, Pkcs11Error};
@@ -45,12 +45,16 @@ enum State {
 }
 
 impl Breaker {
-    pub(crate) fn new(trips: Trips) -> Self {
-        Self { trips, state: Mutex::new(State::Closed { failures: 0 }) }
+    pub(crate) fn new(trips: Trips) -> Arc<Self> {
+        Arc::new(Self { trips, state: Mutex::new(State::Closed { failures: 0 }) })
     }
 
     /// Lets a call through that takes `patience` at most, or says why not.
-    pub(crate) fn admit(&self, now: Instant, patience: Duration) -> Result<Pass<'_>, Pkcs11Error> {
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        now: Instant,
+        patience: Duration,
+    ) -> Result<Pass, Pkcs11Error> {
         let mut state = self.lock();
         let is_probe = match &*state {
             State::Closed { .. } => false,
@@ -66,7 +70,22 @@ impl Breaker {
                 true
             }
         };
-        Ok(Pass { breaker: self, is_probe, settled: false })
+        Ok(Pass { breaker: Arc::clone(self), is_probe, settled: false })
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        matches!(*self.lock(), State::Closed { .. })
+    }
+
+    /// Why calls are answered at once, and for how much longer; nothing while
+    /// they are let through.
+    pub(crate) fn rest_left(&self, now: Instant) -> Option<Pkcs11Error> {
+        match &*self.lock() {
+            State::Closed { .. } => None,
+            State::Open { reason, until, .. } | State::HalfOpen { reason, until, .. } => {
+                Some(resting(reason, until.saturating_duration_since(now)))
+            }
+        }
     }
 
     /// The device failed in a way that no caller's answer shows: a call hangs.
@@ -137,13 +156,18 @@ impl Breaker {
 
 /// A call's leave to go to the token. Dropped without a word, the call is as
 /// if it never was.
-pub(crate) struct Pass<'a> {
-    breaker: &'a Breaker,
+pub(crate) struct Pass {
+    breaker: Arc<Breaker>,
     is_probe: bool,
     settled: bool,
 }
 
-impl Pass<'_> {
+impl Pass {
+    /// True if the call is to find out whether the token works again.
+    pub(crate) fn is_probe(&self) -> bool {
+        self.is_probe
+    }
+
     /// What became of the call.
     pub(crate) fn settle<T>(mut self, result: &Result<T, Pkcs11Error>) {
         self.settled = true;
@@ -167,7 +191,7 @@ impl Pass<'_> {
     }
 }
 
-impl Drop for Pass<'_> {
+impl Drop for Pass {
     fn drop(&mut self) {
         if !self.settled {
             self.breaker.settle(self.is_probe, Verdict::Unknown, Instant::now());
@@ -198,7 +222,7 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(5);
     const REST: Duration = Duration::from_secs(1);
 
-    fn breaker() -> Breaker {
+    fn breaker() -> Arc<Breaker> {
         Breaker::new(Trips { failures: 3, rest: REST })
     }
 
@@ -206,18 +230,18 @@ mod tests {
         Err(Pkcs11Error::new(ErrorKind::Gone, "pulled out"))
     }
 
-    fn call(breaker: &Breaker, now: Instant, result: Result<(), Pkcs11Error>) {
+    fn call(breaker: &Arc<Breaker>, now: Instant, result: Result<(), Pkcs11Error>) {
         let pass = admit(breaker, now).unwrap();
         let (is_probe, verdict) = (pass.is_probe, pass.verdict(&result));
         breaker.settle(is_probe, verdict, now);
         std::mem::forget(pass); // settled, at a time of our own
     }
 
-    fn admit(breaker: &Breaker, now: Instant) -> Result<Pass<'_>, Pkcs11Error> {
+    fn admit(breaker: &Arc<Breaker>, now: Instant) -> Result<Pass, Pkcs11Error> {
         breaker.admit(now, PATIENCE)
     }
 
-    fn opened(breaker: &Breaker, now: Instant) {
+    fn opened(breaker: &Arc<Breaker>, now: Instant) {
         (0..3).for_each(|_| call(breaker, now, gone()));
     }
 

@@ -91,5 +91,5 @@ pub use pin::PinSource;
 pub use public_key::RsaPublicKey;
 pub use secrecy::SecretString;
 pub use slots::TokenFacts;
-pub use token::{Token, TokenOptions};
+pub use token::{Token, TokenOptions, TokenState};
 pub use wrap_only::Pkcs11PublicKey;

@@ -13,8 +13,11 @@ use crate::module::Module;
 use crate::pin::Pin;
 use crate::session::{Opener, TokenSession};
 use crate::vendors::vendor_of;
-use crate::workers::{Limits, Retry, Workers};
+use crate::workers::{Answer, Limits, Retry, Workers};
 use crate::{ErrorKind, PinSource, Pkcs11Error, TokenFacts, oaep, slots};
+
+/// The longest deadline.
+pub(crate) const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A token with its workers: threads that each own a session.
 ///
@@ -32,11 +35,29 @@ struct Open {
     unpadding: oaep::Memory,
 }
 
+/// What a token's sessions are at: for health checks and metrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TokenState {
+    /// While the breaker is open: why, and with [`Pkcs11Error::retry_after`] the
+    /// time until the next call is let through.
+    pub resting: Option<Pkcs11Error>,
+    /// Sessions that are open.
+    pub sessions: usize,
+    /// Calls that are in the token.
+    pub busy: usize,
+    /// Calls that wait for a session.
+    pub waiting: usize,
+    /// Calls that hang in the module and were given up.
+    pub hung: usize,
+}
+
 /// How to use a token.
 #[derive(Clone, Debug)]
 pub struct TokenOptions {
     deadline: Duration,
     workers: Option<usize>,
+    warm: bool,
     queue: usize,
     hung_workers: usize,
     breaker: Trips,
@@ -50,6 +71,7 @@ impl Default for TokenOptions {
         Self {
             deadline: Duration::from_secs(5),
             workers: None,
+            warm: false,
             queue: 256,
             hung_workers: 4,
             breaker: Trips { failures: 5, rest: Duration::from_secs(1) },
@@ -66,7 +88,7 @@ impl TokenOptions {
     /// two calls, and the time to read the PIN.
     #[must_use]
     pub fn with_deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = deadline.min(Duration::from_secs(24 * 60 * 60));
+        self.deadline = deadline.min(LONGEST);
         self
     }
 
@@ -78,8 +100,18 @@ impl TokenOptions {
         self
     }
 
+    /// Opens all sessions when the token is opened, as far as it has room for
+    /// them, rather than each when there is a call for it: the first calls find
+    /// them ready.
+    #[must_use]
+    pub fn with_warm_sessions(mut self) -> Self {
+        self.warm = true;
+        self
+    }
+
     /// Calls that may wait for a worker, at least 1; 256 unless told
-    /// otherwise. One more is answered with [`ErrorKind::Busy`] at once.
+    /// otherwise. One more is answered with [`ErrorKind::Busy`] at once, and so is
+    /// one that would wait beyond its deadline, going by what calls took of late.
     #[must_use]
     pub fn with_queue(mut self, calls: usize) -> Self {
         self.queue = calls.max(1);
@@ -184,6 +216,9 @@ impl Token {
         let workers = Workers::new(limits, move || opener.open());
         let token = Self { open: Arc::new(Open { facts, workers, options, unpadding }) };
         token.call(Retry::Once, |_| Ok(())).await?; // a first session: the PIN is right
+        if token.open.options.warm {
+            token.open.workers.warm_up(token.open.options.deadline).await;
+        }
         Ok(token)
     }
 
@@ -191,6 +226,32 @@ impl Token {
     #[must_use]
     pub fn facts(&self) -> &TokenFacts {
         &self.open.facts
+    }
+
+    /// How its sessions are now.
+    #[must_use]
+    pub fn state(&self) -> TokenState {
+        let state = self.open.workers.state();
+        TokenState {
+            resting: state.resting,
+            sessions: state.sessions,
+            busy: state.busy,
+            waiting: state.waiting,
+            hung: state.hung,
+        }
+    }
+
+    /// Closes it for all of its clones: no more calls are taken, those that wait
+    /// are answered with [`ErrorKind::Gone`], those in the token are let finish,
+    /// and the sessions are closed, for which it waits `within` at most. The
+    /// token ends the login with its last session (PKCS#11 3.1 section 5.6.2).
+    pub async fn close(&self, within: Duration) {
+        self.open.workers.close(within.min(LONGEST)).await;
+    }
+
+    /// False while it is left alone because it failed, or is being tried again.
+    pub(crate) fn is_trusted(&self) -> bool {
+        self.open.workers.is_trusted()
     }
 
     pub(crate) fn options(&self) -> &TokenOptions {
@@ -213,7 +274,17 @@ impl Token {
         retry: Retry,
         work: impl FnMut(&mut TokenSession) -> Result<T, Pkcs11Error> + Send + 'static,
     ) -> Result<T, Pkcs11Error> {
-        self.open.workers.call(deadline, retry, work).await
+        self.timed_call(deadline, retry, work).await.0
+    }
+
+    /// As [`Token::call_within`], and says where the time went.
+    pub(crate) async fn timed_call<T: Send + 'static>(
+        &self,
+        deadline: Duration,
+        retry: Retry,
+        work: impl FnMut(&mut TokenSession) -> Result<T, Pkcs11Error> + Send + 'static,
+    ) -> Answer<T> {
+        self.open.workers.timed_call(deadline.min(LONGEST), retry, work).await
     }
 
     /// Whether it does OAEP with SHA-256, once that is known.

@@ -1,13 +1,14 @@
 //! A call: how a worker does it, and how its caller learns the result.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
 use super::Retry;
+use crate::breaker::Pass;
 use crate::{ErrorKind, Pkcs11Error};
 
 /// How long to wait before asking a full token for a session again: at first,
@@ -107,27 +108,97 @@ impl<'a, S> Link<'a, S> {
     }
 }
 
-/// A call in the queue, its types hidden.
-pub(super) trait Job<S>: Send {
+/// A call that waits or is in hand, its types hidden.
+pub(super) trait Job<S>: Send + Sync {
+    /// False if it was answered or its caller has left.
     fn is_wanted(&self) -> bool;
     fn patience(&self) -> Duration;
+    /// When its caller is answered at the latest.
+    fn until(&self) -> Instant;
     /// True if the caller waits that much longer, and then for an answer.
     fn waits(&self, more: Duration) -> bool;
-    /// Does it; [`Job::answer`] tells the caller.
-    fn run(&mut self, link: &mut Link<'_, S>);
-    fn answer(self: Box<Self>);
-    fn refuse(self: Box<Self>, error: Pkcs11Error);
+    /// A worker has it in hand since `now`.
+    fn taken(&self, now: Instant);
+    /// Does it; [`Job::answer`] tells the caller. Returns when it was done.
+    fn run(&self, link: &mut Link<'_, S>) -> Instant;
+    fn answer(&self);
+    fn refuse(&self, error: Pkcs11Error);
+    /// Its time is up.
+    fn expire(&self, now: Instant);
 }
 
+/// Where a call's time went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Times {
+    /// Until a worker took it.
+    pub(crate) queued: Duration,
+    /// With the worker.
+    pub(crate) in_token: Duration,
+}
+
+/// What came of a call.
+pub(crate) type Answer<T> = (Result<T, Pkcs11Error>, Times);
+
 pub(super) struct Call<T, W> {
-    pub(super) work: W,
-    pub(super) retry: Retry,
-    pub(super) patience: Duration,
-    /// The caller's deadline.
-    pub(super) until: Instant,
-    pub(super) reply: Arc<Reply<T>>,
-    /// Once it was done.
-    pub(super) result: Option<Result<T, Pkcs11Error>>,
+    start: Instant,
+    patience: Duration,
+    retry: Retry,
+    taken: OnceLock<Instant>,
+    /// The worker's affair.
+    work: Mutex<Work<T, W>>,
+    /// The worker and the deadline race to answer, and the first wins.
+    reply: Mutex<Option<Reply<T>>>,
+}
+
+enum Work<T, W> {
+    ToDo(W),
+    InHand,
+    Done(Result<T, Pkcs11Error>, Instant),
+}
+
+/// The caller's end of a call, and what the breaker is to hear of it, whether
+/// the caller is still there or not.
+struct Reply<T> {
+    sender: oneshot::Sender<Answer<T>>,
+    pass: Option<Pass>,
+}
+
+impl<T, W> Call<T, W> {
+    /// A call that began at `start`, and where its answer will be.
+    pub(super) fn new(
+        work: W,
+        retry: Retry,
+        (start, patience): (Instant, Duration),
+        pass: Option<Pass>,
+    ) -> (Arc<Self>, oneshot::Receiver<Answer<T>>) {
+        let (sender, receiver) = oneshot::channel();
+        let call = Self {
+            start,
+            patience,
+            retry,
+            taken: OnceLock::new(),
+            work: Mutex::new(Work::ToDo(work)),
+            reply: Mutex::new(Some(Reply { sender, pass })),
+        };
+        (Arc::new(call), receiver)
+    }
+
+    /// Answers it, unless somebody has.
+    fn send(&self, result: Result<T, Pkcs11Error>, end: Instant) {
+        let Some(Reply { sender, pass }) = lock(&self.reply).take() else { return };
+        if let Some(pass) = pass {
+            pass.settle(&result);
+        }
+        let _ = sender.send((result, self.times(end))); // the caller may have left
+    }
+
+    fn times(&self, end: Instant) -> Times {
+        let taken = self.taken.get().copied().unwrap_or(end);
+        Times {
+            queued: taken.saturating_duration_since(self.start),
+            in_token: end.saturating_duration_since(taken),
+        }
+    }
 }
 
 impl<S, T, W> Job<S> for Call<T, W>
@@ -136,67 +207,68 @@ where
     W: FnMut(&mut S) -> Result<T, Pkcs11Error> + Send,
 {
     fn is_wanted(&self) -> bool {
-        self.reply.is_wanted()
+        let is_probe = |reply: &Reply<T>| reply.pass.as_ref().is_some_and(Pass::is_probe);
+        lock(&self.reply).as_ref().is_some_and(|reply| {
+            // What is asked to see whether the token works is asked all the same,
+            // if that does no harm.
+            !reply.sender.is_closed() || self.retry == Retry::Once && is_probe(reply)
+        })
     }
 
     fn patience(&self) -> Duration {
         self.patience
     }
 
+    fn until(&self) -> Instant {
+        self.start + self.patience
+    }
+
     fn waits(&self, more: Duration) -> bool {
-        waits(&self.reply, self.until, more)
+        // As much again for the answer itself, which comes before the deadline.
+        Job::<S>::is_wanted(self) && Instant::now() + more * 2 < Job::<S>::until(self)
     }
 
-    fn run(&mut self, link: &mut Link<'_, S>) {
-        let (reply, until) = (Arc::clone(&self.reply), self.until);
-        let patience = |more| waits(&reply, until, more);
-        let run = AssertUnwindSafe(|| link.run(self.retry, &patience, &mut self.work));
-        self.result = Some(catch_unwind(run).unwrap_or_else(|_| Err(panicked())));
+    fn taken(&self, now: Instant) {
+        let _ = self.taken.set(now); // not again by a worker that it was handed on to
     }
 
-    fn answer(self: Box<Self>) {
-        if let Some(result) = self.result {
-            self.reply.send(result);
+    fn run(&self, link: &mut Link<'_, S>) -> Instant {
+        let work = std::mem::replace(&mut *lock(&self.work), Work::InHand);
+        let Work::ToDo(mut work) = work else { return Instant::now() };
+        let patience = |more| Job::<S>::waits(self, more);
+        let run = AssertUnwindSafe(|| link.run(self.retry, &patience, &mut work));
+        let result = catch_unwind(run).unwrap_or_else(|_| Err(panicked()));
+        let end = Instant::now();
+        *lock(&self.work) = Work::Done(result, end);
+        end
+    }
+
+    fn answer(&self) {
+        let work = std::mem::replace(&mut *lock(&self.work), Work::InHand);
+        if let Work::Done(result, end) = work {
+            self.send(result, end);
         }
     }
 
-    fn refuse(self: Box<Self>, error: Pkcs11Error) {
-        self.reply.send(Err(error));
+    fn refuse(&self, error: Pkcs11Error) {
+        self.send(Err(error), Instant::now());
+    }
+
+    fn expire(&self, now: Instant) {
+        self.send(Err(timed_out(self.patience)), now);
     }
 }
 
-fn waits<T>(reply: &Reply<T>, until: Instant, more: Duration) -> bool {
-    // As much again for the answer itself, which comes before the deadline.
-    reply.is_wanted() && Instant::now() + more * 2 < until
+/// Nothing that may panic runs under these locks.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The caller's end of a call: the worker and the deadline race to answer, and
-/// the first wins.
-pub(super) struct Reply<T>(Mutex<Option<oneshot::Sender<Result<T, Pkcs11Error>>>>);
-
-impl<T> Reply<T> {
-    pub(super) fn new() -> (Arc<Self>, oneshot::Receiver<Result<T, Pkcs11Error>>) {
-        let (sender, receiver) = oneshot::channel();
-        (Arc::new(Self(Mutex::new(Some(sender)))), receiver)
-    }
-
-    pub(super) fn send(&self, result: Result<T, Pkcs11Error>) {
-        let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(sender) = sender {
-            let _ = sender.send(result); // the caller may have left
-        }
-    }
-
-    /// False if it was answered.
-    pub(super) fn is_open(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
-    }
-
-    /// False if it was answered or the caller has left.
-    fn is_wanted(&self) -> bool {
-        let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        sender.as_ref().is_some_and(|sender| !sender.is_closed())
-    }
+fn timed_out(patience: Duration) -> Pkcs11Error {
+    Pkcs11Error::new(
+        ErrorKind::TimedOut,
+        format!("no answer from the token within {} ms", patience.as_millis()),
+    )
 }
 
 fn panicked() -> Pkcs11Error {

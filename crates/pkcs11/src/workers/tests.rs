@@ -315,13 +315,11 @@ fn calls_in_the_queue_of_a_closed_pool_are_answered() {
     let (pool, _) = pool(1, 4, 0);
     let (_release, hang) = hang();
     let mut context = Context::from_waker(Waker::noop());
-    let (reply, answer) = Reply::new();
-    let until = Instant::now() + LONG;
     let work = |_: &mut usize| Ok(());
-    let call = Call { work, retry: Retry::Once, patience: LONG, until, reply, result: None };
+    let (call, answer) = Call::new(work, Retry::Once, (Instant::now(), LONG), None);
     let mut first = pool.call(LONG, Retry::Once, hang).boxed();
     assert!(first.poll_unpin(&mut context).is_pending());
-    pool.shared.enqueue(Box::new(call)).unwrap();
+    pool.shared.enqueue(call).unwrap();
     drop(first);
     drop(pool);
     assert!(block_on(answer).is_err(), "which the caller reports as gone");
