@@ -71,6 +71,13 @@ impl Pkcs11Error {
         self.retry_after
     }
 
+    /// True if the token says that the key is not for what it was to do: it may
+    /// only encrypt, for instance (`CKR_KEY_FUNCTION_NOT_PERMITTED`).
+    #[must_use]
+    pub fn is_forbidden_use(&self) -> bool {
+        self.raw_code() == Some(RvError::KeyFunctionNotPermitted)
+    }
+
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), answer: None, retry_after: None }
     }
@@ -153,6 +160,12 @@ impl Pkcs11Error {
             Some(answer) => ckr::blames_device(answer.code, &answer.function),
             None => self.kind == ErrorKind::Gone,
         }
+    }
+
+    /// True if the token refused to be logged in to, rather than to do what it was
+    /// asked.
+    pub(crate) fn is_about_login(&self) -> bool {
+        self.kind == ErrorKind::Denied && (self.answer.is_none() || self.is_from("C_Login"))
     }
 
     /// True if there was no session left, or whatever a worker needs. (Other

@@ -110,6 +110,22 @@ impl KeyFacts {
         None
     }
 
+    /// Refuses a key that is none for AES-256, or not safely kept; it may be for
+    /// encrypting only, or for decrypting.
+    pub(crate) fn check_aead(&self, allow_extractable: bool) -> Result<(), Pkcs11Error> {
+        let any_use = Self { encrypt: Some(true), decrypt: Some(true), ..self.clone() };
+        match (self.kind, self.bits) {
+            (KeyKind::Aes, Some(256)) => any_use.check_kek(allow_extractable),
+            (kind, bits) => {
+                let bits = bits.map_or_else(|| "unknown".to_owned(), |bits| bits.to_string());
+                Err(Pkcs11Error::misconfigured(format!(
+                    "the key {:?} cannot be used: it is no AES-256 key ({kind}, {bits} bits)",
+                    self.label
+                )))
+            }
+        }
+    }
+
     /// Why a key of this kind, size and use cannot be a KEK.
     fn kind_problem(&self) -> Option<String> {
         let is_for = |use_: Option<bool>| use_ == Some(true);

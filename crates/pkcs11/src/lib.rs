@@ -54,6 +54,7 @@
 #![deny(unsafe_code)]
 
 mod aead;
+mod aead_key;
 mod breaker;
 mod ckr;
 mod create;
@@ -79,6 +80,7 @@ mod workers;
 mod wrap_only;
 
 pub use aead::Sealed;
+pub use aead_key::{AeadKey, Done, MAX_AAD_LEN, MAX_DATA_LEN};
 pub use create::{RsaSize, create_kek, create_rsa_kek, create_token};
 pub use error::{ErrorKind, Pkcs11Error};
 pub use facts::{KeyFacts, KeyKind};

@@ -1,5 +1,7 @@
 //! The module that fails on request, between this crate and the token.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -31,15 +33,64 @@ pub(crate) fn with_faults<F: FnOnce(&SoftHsm, &Faults<'_>)>(test: F) {
         });
     };
     hsm.create_token(TOKEN);
-    test(&hsm, &Faults { folder: &hsm.folder });
+    test(&hsm, &Faults { folder: Cow::Borrowed(&hsm.folder) });
 }
 
+/// The same with two copies of that module, `a` in front of SoftHSM and `b` in
+/// front of the token of this run. No token is there yet.
+pub(crate) fn with_copies<F>(test: impl FnOnce(&SoftHsm, [Faults<'_>; 2])) {
+    let Some(hsm) = SoftHsm::of_this_process() else {
+        return alone(test_name::<F>(), |folder| {
+            let kinds = [Kind::SoftHsm, Kind::of_this_run()];
+            for (name, kind) in ["a", "b"].into_iter().zip(kinds) {
+                copy_for(kind, &folder.join(name));
+            }
+            let tokens = folder.join("softhsm");
+            std::fs::create_dir(&tokens).expect("a folder for tokens");
+            let file = folder.join("softhsm.conf");
+            std::fs::write(&file, Kind::SoftHsm.configuration(&tokens)).expect("a configuration");
+            vec![(Kind::SoftHsm.configuration_variable(), file)]
+        });
+    };
+    let copies = ["a", "b"].map(|name| Faults { folder: Cow::Owned(hsm.folder.join(name)) });
+    test(&hsm, copies);
+}
+
+/// Makes the copy in `folder`, in front of the module of that kind.
+fn copy_for(kind: Kind, folder: &Path) {
+    std::fs::create_dir(folder).expect("a folder for the copy");
+    let module = folder.join(MODULE);
+    std::fs::copy(built(), &module).expect("a copy of the module");
+    let settings = format!(
+        "P11_FAULT_MODULE={}\nP11_FAULT_CONTROL={}\nP11_FAULT_COUNTS={}\nP11_FAULT_ALONE={}\n",
+        kind.module(),
+        folder.join("faults").display(),
+        folder.join("counts").display(),
+        kind.alone()
+    );
+    std::fs::write(folder.join(format!("{MODULE}.settings")), settings).expect("its settings");
+}
+
+/// A copy's name in its folder.
+const MODULE: &str = "module.so";
+
 /// The orders of this process's module, and its memory.
+#[derive(Clone)]
 pub(crate) struct Faults<'a> {
-    folder: &'a Path,
+    folder: Cow<'a, Path>,
 }
 
 impl Faults<'_> {
+    /// The same for closures that outlive the test's own.
+    pub(crate) fn to_owned(&self) -> Faults<'static> {
+        Faults { folder: Cow::Owned(self.folder.to_path_buf()) }
+    }
+
+    /// The copy of the module.
+    pub(crate) fn module(&self) -> PathBuf {
+        self.folder.join(MODULE)
+    }
+
     /// From now on these are its orders, and no others.
     pub(crate) fn set(&self, orders: &str) {
         let new = self.folder.join("faults.new");
@@ -53,8 +104,17 @@ impl Faults<'_> {
 
     /// How often `function` was called until now.
     pub(crate) fn count(&self, function: &str) -> usize {
+        self.calls().remove(function).unwrap_or(0)
+    }
+
+    /// How often each function was called until now.
+    pub(crate) fn calls(&self) -> BTreeMap<String, usize> {
         let counts = std::fs::read_to_string(self.folder.join("counts")).unwrap_or_default();
-        counts.lines().filter(|line| *line == function).count()
+        let mut calls = BTreeMap::new();
+        for function in counts.lines() {
+            *calls.entry(function.to_owned()).or_default() += 1;
+        }
+        calls
     }
 }
 

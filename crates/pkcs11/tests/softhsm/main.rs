@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)] // in a test a panic is the report
 
+mod aead_key;
 mod child;
 mod creating;
 mod fault_module;
