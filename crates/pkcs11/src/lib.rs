@@ -61,6 +61,7 @@ mod create;
 mod deadline;
 mod error;
 mod facts;
+mod fleet;
 mod ivs;
 mod key;
 mod login;
@@ -84,6 +85,7 @@ pub use aead_key::{AeadKey, Done, MAX_AAD_LEN, MAX_DATA_LEN};
 pub use create::{RsaSize, create_kek, create_rsa_kek, create_token};
 pub use error::{ErrorKind, Pkcs11Error};
 pub use facts::{KeyFacts, KeyKind};
+pub use fleet::{Fleet, FleetOptions};
 pub use key::Pkcs11Key;
 pub use look::{
     KeyCheck, ModuleFacts, check_key, describe_module, find_token, list_keys, list_mechanisms,

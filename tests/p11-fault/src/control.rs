@@ -13,6 +13,8 @@ use std::time::{Duration, SystemTime};
 
 use cryptoki_sys::*;
 
+use crate::settings;
+
 /// How often a hung call looks whether it may go on.
 const POLL: Duration = Duration::from_millis(2);
 
@@ -52,7 +54,7 @@ struct Source {
 impl Faults {
     pub(crate) fn get() -> &'static Self {
         static FAULTS: OnceLock<Faults> = OnceLock::new();
-        let path = |name| std::env::var_os(name).map(PathBuf::from);
+        let path = |name| settings::get(name).map(PathBuf::from);
         FAULTS.get_or_init(|| Self {
             control: path("P11_FAULT_CONTROL"),
             counts: path("P11_FAULT_COUNTS"),
@@ -171,8 +173,8 @@ impl State {
 }
 
 fn words(variable: &str) -> Vec<String> {
-    let text = std::env::var(variable).unwrap_or_default();
-    text.split_whitespace().map(str::to_owned).collect()
+    let text = settings::get(variable).unwrap_or_default();
+    text.to_string_lossy().split_whitespace().map(str::to_owned).collect()
 }
 
 /// A line of the file.

@@ -31,10 +31,16 @@
 //!   other call is in the real module: for a module that deadlocks otherwise.
 //!   Read once.
 //!
+//! A copy of the module can have its own: in a file of its own name with
+//! `.settings` added, lines of the form `P11_FAULT_MODULE=/path`, which count
+//! before the variables. So one process can have several, each in front of
+//! another token, and have one fail while the others work.
+//!
 //! Only the interface of PKCS#11 2.40 is offered, which every caller knows.
 #![allow(non_snake_case)] // the names are the specification's
 
 mod control;
+mod settings;
 
 use std::sync::OnceLock;
 
@@ -66,7 +72,7 @@ pub unsafe extern "C" fn C_GetFunctionList(list: *mut *mut CK_FUNCTION_LIST) -> 
 fn real() -> &'static CK_FUNCTION_LIST {
     static REAL: OnceLock<CK_FUNCTION_LIST> = OnceLock::new();
     REAL.get_or_init(|| {
-        let path = std::env::var_os("P11_FAULT_MODULE").expect("P11_FAULT_MODULE names a module");
+        let path = settings::get("P11_FAULT_MODULE").expect("P11_FAULT_MODULE names a module");
         // SAFETY: loading runs the module's initialisers; the test that named
         // it would have loaded it itself otherwise.
         let module = unsafe { Pkcs11::new(&path) };

@@ -13,6 +13,7 @@ mod child;
 mod creating;
 mod fault_module;
 mod faults;
+mod fleet;
 mod hanging;
 mod keys;
 mod kind;
