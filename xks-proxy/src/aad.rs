@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use crate::ciphertext_metadata::CiphertextMetadata;
@@ -25,13 +26,15 @@ pub struct TooLong;
 
 /// How the caller's AAD stands in the AAD that the HSM gets. It belongs to a
 /// key store for as long as there are ciphertexts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize)]
 pub enum AadForm {
     /// As it is: what the specification asks for.
     #[default]
+    #[serde(rename = "specification")]
     Specification,
     /// Its SHA-256, and its own length before it: a key store that moves here
     /// from a proxy which does so keeps its ciphertexts.
+    #[serde(rename = "sha-256")]
     Sha256,
 }
 

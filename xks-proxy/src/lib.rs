@@ -9,6 +9,7 @@
 //! and what went wrong an [`error::XksError`].
 #![forbid(unsafe_code)]
 
+// The protocol.
 pub mod aad;
 pub mod ciphertext_metadata;
 pub mod error;
@@ -16,3 +17,25 @@ pub mod integrity;
 pub mod sigv4;
 pub mod uri_path;
 pub mod wire;
+
+// What serves it.
+pub mod authorization;
+pub mod background;
+pub mod config;
+pub mod counts;
+pub mod health;
+pub mod hsm;
+pub mod key_store;
+pub mod metrics;
+mod operations;
+pub mod record;
+pub mod server;
+pub mod state;
+mod text;
+
+// The program's verbs.
+pub mod check;
+pub mod credentials;
+pub mod failure;
+pub mod policy_test;
+pub mod serve;

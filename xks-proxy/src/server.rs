@@ -1,0 +1,220 @@
+//! From a request of HTTP to its answer: which key store, whose signature, which
+//! operation, and what is written of it.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::num::NonZeroUsize;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant, SystemTime};
+
+use arc_swap::ArcSwap;
+use axum::body::{Body, Bytes};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+use tower_service::Service;
+use twinlock_service::limit::InFlight;
+use twinlock_service::listen::{BodyError, Peer, read_body};
+use twinlock_service::log::RequestLog;
+use zeroize::Zeroizing;
+
+use crate::error::{ErrorName, XksError};
+use crate::key_store::KeyStore;
+use crate::metrics::Metrics;
+use crate::operations::{Answer, Call, Refusal};
+use crate::record::{Record, micros};
+use crate::sigv4::{Claim, RequestHead, SignatureError};
+use crate::state::State;
+use crate::uri_path::Route;
+use crate::wire::{self, MAX_BODY_LEN};
+
+/// Requests that are answered side by side at the most: what a second of
+/// KMS's default load leaves waiting when each takes half a second.
+const MAX_IN_FLIGHT: NonZeroUsize = NonZeroUsize::new(1024).expect("it is not 0");
+
+/// What answers requests.
+pub struct Server {
+    state: ArcSwap<State>,
+    metrics: Metrics,
+    log: RequestLog<Record>,
+    body_timeout: Duration,
+    in_flight: InFlight,
+}
+
+impl Server {
+    /// A server of `state`.
+    pub fn new(
+        state: State,
+        metrics: Metrics,
+        log: RequestLog<Record>,
+        body_timeout: Duration,
+    ) -> Self {
+        let in_flight = InFlight::new(MAX_IN_FLIGHT);
+        Self { state: ArcSwap::from_pointee(state), metrics, log, body_timeout, in_flight }
+    }
+
+    /// What it serves now.
+    pub fn state(&self) -> Arc<State> {
+        self.state.load_full()
+    }
+
+    /// Serves something else from now on. Requests that began go on with what
+    /// there was.
+    pub fn replace(&self, state: State) {
+        self.state.store(Arc::new(state));
+    }
+
+    /// For the connection of that peer.
+    #[must_use]
+    pub fn connected(self: &Arc<Self>, peer: &Peer) -> Connected {
+        Connected { server: Arc::clone(self), peer: peer.clone() }
+    }
+
+    async fn serve(&self, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
+        let started = Instant::now();
+        let mut record = Record::new(peer);
+        let answer = self.answer(request, started, &mut record).await;
+        self.finish(answer, started, record)
+    }
+
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        started: Instant,
+        record: &mut Record,
+    ) -> Answer {
+        let (head, body) = request.into_parts();
+        let path = head.uri.path_and_query().map_or("", |path| path.as_str());
+        let route = Route::parse(path)?;
+        let state = self.state.load();
+        let Some(store) = state.stores.get(route.prefix) else {
+            return Err(Route::not_served().into());
+        };
+        record.operation = Some(route.operation.name());
+        record.key_store = Some(Arc::clone(&store.path));
+        record.key = route.operation.key().map(ToString::to_string);
+        if head.method != Method::POST {
+            return Err(Refusal::new(ErrorName::UnsupportedOperation, NOT_POST));
+        }
+        let Some(_place) = self.in_flight.try_enter() else { return Err(too_much()) };
+        let claim = self.claim(store, &head)?;
+        let body = read_body(body, MAX_BODY_LEN, self.body_timeout).await.map_err(not_read)?;
+        claim.verify(&body, &store.credentials).map_err(not_signed)?;
+        record.access_key_id = Some(claim.access_key_id().to_string());
+        if store.rate.as_ref().is_some_and(|rate| !rate.try_take()) {
+            return Err(over_quota());
+        }
+        let until = started + store.deadline;
+        let call = Call { state: &state, store, metrics: &self.metrics, body: &body, until };
+        let answer = call.answer(&route.operation, record).await;
+        if answer.is_err() && record.kms_request_id.is_none() {
+            record.kms_request_id = wire::request_id(&body).map(|id| id.into_owned());
+        }
+        answer
+    }
+
+    fn claim(&self, store: &KeyStore, head: &Parts) -> Result<Claim, Refusal> {
+        let signed = RequestHead {
+            method: head.method.as_str(),
+            path_and_query: head.uri.path_and_query().map_or("", |path| path.as_str()),
+            authority: head.uri.authority().map(|authority| authority.as_str()),
+            headers: &head.headers,
+        };
+        Claim::parse(&signed, &store.regions, SystemTime::now()).map_err(not_signed)
+    }
+
+    fn finish(&self, answer: Answer, started: Instant, mut record: Record) -> Response<Body> {
+        let total = started.elapsed();
+        record.total_us = micros(total);
+        let response = match answer {
+            Ok(body) => json(StatusCode::OK, body),
+            Err(Refusal { error, cause }) => {
+                record.outcome = error.name().as_str();
+                record.error = Some(cause.unwrap_or_else(|| error.message().to_owned().into()));
+                refused(&error)
+            }
+        };
+        record.status = response.status().as_u16();
+        if let (Some(operation), Some(store)) = (record.operation, &record.key_store) {
+            self.metrics.request(operation, record.outcome, store, total);
+        }
+        self.log.log(record);
+        response
+    }
+}
+
+/// A server with the peer of one connection.
+#[derive(Clone)]
+pub struct Connected {
+    server: Arc<Server>,
+    peer: Peer,
+}
+
+impl Service<Request<Incoming>> for Connected {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+        let Self { server, peer } = self.clone();
+        Box::pin(async move { Ok(server.serve(request, &peer).await) })
+    }
+}
+
+const NOT_POST: &str = "All operations of this API are POST.";
+
+fn too_much() -> Refusal {
+    Refusal::new(ErrorName::Throttling, "The proxy has as much to do as it can. Retry later.")
+}
+
+fn over_quota() -> Refusal {
+    Refusal::new(
+        ErrorName::Throttling,
+        "This key store has used up its requests_per_second of the proxy's configuration. Retry \
+         later.",
+    )
+}
+
+fn not_read(error: BodyError) -> Refusal {
+    let message =
+        "The body is longer than any request of this API, or did not arrive whole in time.";
+    Refusal::new(ErrorName::Validation, message).because(error.to_string())
+}
+
+/// One answer for every reason but the clock, which only the caller can mend.
+fn not_signed(error: SignatureError) -> Refusal {
+    Refusal::from(error.answer()).because(error.to_string())
+}
+
+fn refused(error: &XksError) -> Response<Body> {
+    let mut response = json(error.status(), Zeroizing::new(error.body()));
+    if error.message() == NOT_POST {
+        *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+    }
+    response
+}
+
+fn json(status: StatusCode, body: Zeroizing<Vec<u8>>) -> Response<Body> {
+    let mut response = Response::new(Body::from(Bytes::from_owner(Wiped(body))));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// A body that is wiped once it is sent.
+struct Wiped(Zeroizing<Vec<u8>>);
+
+impl AsRef<[u8]> for Wiped {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
