@@ -27,3 +27,4 @@ mod two_holders;
 #[cfg(feature = "vault")]
 mod vault;
 mod vectors;
+mod xks_proxy;

@@ -1,0 +1,234 @@
+#!/usr/bin/env python3
+"""The XKS proxy under load, beside what its token does without it.
+
+    benches/xks.py [--seconds N] [--rounds N] [--cases WORD,...]
+
+Makes SoftHSM tokens in a folder of its own, starts the release build of
+`twinlock-xks` on a loopback address without TLS, and sends it signed requests
+from the same processors. The limit, operations of one PKCS#11 session with
+nothing around it, is measured in the same run, in turns. Medians of the rounds.
+
+Needs SoftHSM (softhsm2-util) and the release builds of `twinlock`,
+`twinlock-xks`, `xks_load` and the example `throughput`, which it builds.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import secrets
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+MODULE = os.environ.get("TWINLOCK_SOFTHSM_MODULE", "/usr/lib/softhsm/libsofthsm2.so")
+PIN = "1234"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=4)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--cases", default="", help="words that names of cases have")
+    parser.add_argument("--no-build", action="store_true")
+    arguments = parser.parse_args()
+    if not arguments.no_build:
+        build()
+    words = [word for word in arguments.cases.split(",") if word]
+    print("| case | connections | requests/s | / limit | must be | p50 ms | p99 ms | CPU, us | failed |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    for group in GROUPS:
+        cases = [case for case in group.cases if not words or any(word in case.name for word in words)]
+        if cases:
+            with Bench(group) as bench:
+                bench.run(cases, arguments)
+
+
+def build():
+    for what in (
+        ["-p", "twinlock-xks"],
+        ["-p", "twinlock-cli"],
+        ["-p", "twinlock-benches", "--bin", "xks_load"],
+        ["-p", "twinlock-pkcs11", "--example", "throughput"],
+        ["-p", "twinlock-p11-fault"],
+    ):
+        subprocess.run(["cargo", "build", "--quiet", "--release", "--locked", *what], cwd=ROOT, check=True)
+
+
+class Case:
+    """What to ask, over how many connections, and what it is compared with."""
+
+    def __init__(self, name, ask, connections, limit=None, must_be="", replay=False):
+        self.name, self.ask, self.connections = name, ask, connections
+        self.limit, self.must_be, self.replay = limit, must_be, replay
+
+
+class Group:
+    """Cases with one token and one proxy."""
+
+    def __init__(self, cases, keys=4, sessions=1, delay=None):
+        self.cases, self.keys, self.sessions, self.delay = cases, keys, sessions, delay
+
+
+GROUPS = [
+    Group([
+        Case("Encrypt", "encrypt", (16, 64), "encrypt", "0.60 or more; p99 at 16 below 2.5"),
+        Case("Encrypt, replayed", "encrypt", (16, 64), "encrypt", "0.60 or more", replay=True),
+        Case("Decrypt", "decrypt", (16, 64), "decrypt", "0.60 or more"),
+        Case("Encrypt with CDIV", "encrypt-checked", (16, 64), "encrypt and decrypt", "0.60 or more"),
+        Case("GetKeyMetadata", "metadata", (16,), "livez", "0.50 or more"),
+        Case("GetHealthStatus", "health", (16,), "livez", "0.50 or more"),
+    ]),
+    Group([Case("Encrypt, 500 keys", "encrypt", (16,), "encrypt", "as with 4 keys, within 0.10")], keys=500),
+    Group([Case("Encrypt, 2 ms HSM", "encrypt", (64,), None, "5,000/s, p99 < 25 ms")], sessions=30, delay="2ms"),
+    Group([Case("Encrypt, 10 ms HSM", "encrypt", (64,), None, "2,500/s, p99 < 60 ms")], sessions=30, delay="10ms"),
+]
+
+
+class Bench:
+    """A token, a proxy, and the folder of both."""
+
+    def __init__(self, group):
+        self.group = group
+        self.folder = tempfile.TemporaryDirectory(prefix="twinlock-xks-")
+        self.path = pathlib.Path(self.folder.name)
+        self.address, self.operations = free_address(), free_address()
+
+    def __enter__(self):
+        self.environment = dict(os.environ, SOFTHSM2_CONF=str(self.path / "softhsm2.conf"))
+        self.make_token()
+        self.configure()
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.proxy.send_signal(signal.SIGTERM)
+        self.proxy.wait(30)
+        self.folder.cleanup()
+
+    def make_token(self):
+        (self.path / "tokens").mkdir()
+        (self.path / "softhsm2.conf").write_text(
+            f"directories.tokendir = {self.path}/tokens\nobjectstore.backend = file\nlog.level = ERROR\n")
+        self.private("pin", PIN)
+        quiet = dict(env=self.environment, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        subprocess.run(["softhsm2-util", "--init-token", "--free", "--label", "bench", "--so-pin", "0000",
+                        "--pin", PIN], **quiet)
+        names = ["health", *(f"key-{number}" for number in range(self.group.keys))]
+        for name in names:
+            uri = f"pkcs11:token=bench;object={name}?module-path={MODULE}&pin-source=file:{self.path}/pin"
+            subprocess.run([TARGET / "release/twinlock", "keys", "create", uri], **quiet)
+
+    def configure(self):
+        self.credential = dict(ACCESS_KEY_ID="BENCH" * 5, SECRET_ACCESS_KEY=secrets.token_hex(24), REGION="eu-central-1")
+        self.private("secret", self.credential["SECRET_ACCESS_KEY"])
+        module = MODULE
+        if self.group.delay:
+            module = TARGET / "release/libtwinlock_p11_fault.so"
+            (self.path / "faults").write_text("".join(
+                f"{function} delay {self.group.delay}\n" for function in ("C_Encrypt", "C_Decrypt")))
+            self.environment.update(P11_FAULT_MODULE=MODULE, P11_FAULT_CONTROL=str(self.path / "faults"))
+        keys = "".join(
+            f'[[key_store.key]]\nid = "k{number}"\nhsms = ["a"]\n'
+            f'generations = [{{ number = 1, object = "key-{number}" }}]\n'
+            for number in range(self.group.keys))
+        (self.path / "config.toml").write_text(f'''
+state_directory = "{self.path}"
+listen = {{ address = "{self.address}", plain_http = true }}
+operations = {{ address = "{self.operations}" }}
+log = {{ requests = "{self.path}/requests.log", events = "{self.path}/events.log" }}
+[[hsm]]
+name = "a"
+token = "pkcs11:token=bench?module-path={module}"
+pin = {{ file = "{self.path}/pin" }}
+sessions = {self.group.sessions}
+health_key = "health"
+[[key_store]]
+path = "/bench"
+regions = ["eu-central-1"]
+[[key_store.credential]]
+access_key_id = "{self.credential['ACCESS_KEY_ID']}"
+secret_access_key = {{ file = "{self.path}/secret" }}
+{keys}''')
+
+    def private(self, name, text):
+        file = self.path / name
+        file.touch(0o600)
+        file.write_text(text)
+
+    def start(self):
+        self.proxy = subprocess.Popen(
+            [TARGET / "release/twinlock-xks", "serve", "--config", self.path / "config.toml"], env=self.environment)
+        for _ in range(600):
+            try:
+                urllib.request.urlopen(f"http://{self.operations}/readyz", timeout=1).read()
+                return
+            except OSError:
+                time.sleep(0.1)
+        sys.exit("twinlock-xks does not become ready")
+
+    def run(self, cases, arguments):
+        found = {}
+        for _ in range(arguments.rounds):
+            for case in cases:
+                for connections in case.connections:
+                    found.setdefault((case, connections), []).append(
+                        (self.limit(case.limit, arguments.seconds), *self.load(case, connections, arguments.seconds)))
+        for (case, connections), rounds in found.items():
+            self.report(case, connections, rounds)
+
+    def load(self, case, connections, seconds):
+        address = self.operations if case.ask == "livez" else self.address
+        keys = ",".join(f"k{number}" for number in range(self.group.keys))
+        before = self.cpu_seconds()
+        words = ["replay"] if case.replay else []
+        output = subprocess.run(
+            [TARGET / "release/xks_load", address, "/bench", keys, case.ask, str(connections), str(seconds), *words],
+            env={**self.environment, **self.credential}, check=True, capture_output=True, text=True).stdout
+        outcome = json.loads(output)
+        # The warming up is a fifth of the time, and asks as quickly.
+        return outcome, (self.cpu_seconds() - before) / (outcome["answered"] * 1.2)
+
+    def limit(self, name, seconds):
+        if name is None:
+            return None
+        if name == "livez":
+            return self.load(Case("", "livez", (16,)), 16, seconds / 2)[0]["per_second"]
+        uri = f"pkcs11:token=bench;object=key-0?module-path={MODULE}&pin-source=file:{self.path}/pin"
+        environment = dict(self.environment, ONLY=f"bare {name}", ROUNDS="1", SECONDS=str(max(1, int(seconds / 2))))
+        output = subprocess.run([TARGET / "release/examples/throughput", uri], env=environment, check=True,
+                                capture_output=True, text=True).stdout
+        return next(float(line.split()[-2]) for line in output.splitlines() if line.startswith(f"{name}  ") and "bare" in line)
+
+    def cpu_seconds(self):
+        fields = pathlib.Path(f"/proc/{self.proxy.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def report(self, case, connections, rounds):
+        median = lambda of: statistics.median(of(*one) for one in rounds)
+        per_second = median(lambda limit, outcome, cpu: outcome["per_second"])
+        ratio = "-"
+        if case.limit:
+            ratio = f'{median(lambda limit, outcome, cpu: outcome["per_second"] / limit):.2f}'
+        p50, p99 = (median(lambda limit, outcome, cpu: outcome[name]) for name in ("p50_ms", "p99_ms"))
+        cpu = median(lambda limit, outcome, cpu: cpu) * 1e6
+        failed = sum(outcome["failed"] for _, outcome, _ in rounds)
+        print(f"| {case.name} | {connections} | {per_second:,.0f} | {ratio} | {case.must_be} | {p50:.2f} | {p99:.2f} "
+              f"| {cpu:.0f} | {failed} |", flush=True)
+
+
+def free_address():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+if __name__ == "__main__":
+    main()
