@@ -6,6 +6,10 @@ use super::{list, members, metadata, root, text};
 
 /// Crate roots that need `unsafe`, with the reason.
 const MAY_USE_UNSAFE: &[(&str, &str)] = &[
+    (
+        "crates/pkcs11/examples/throughput.rs",
+        "it compares with a module that is called as C calls it",
+    ),
     ("crates/floe/tests/alloc.rs", "a global allocator that counts is an unsafe trait"),
     ("tests/p11-fault/src/lib.rs", "a PKCS#11 module is a C interface"),
 ];

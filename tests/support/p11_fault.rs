@@ -31,9 +31,7 @@ impl CountedModule {
         uri.replace(&theirs, &ours)
     }
 
-    /// How many encryptions and decryptions were begun until now. `C_Encrypt`
-    /// and `C_Decrypt` themselves are called twice for each: for the length,
-    /// then for the bytes.
+    /// How many encryptions and decryptions were begun until now.
     pub(crate) fn operations(&self) -> (usize, usize) {
         (self.count("C_EncryptInit"), self.count("C_DecryptInit"))
     }
