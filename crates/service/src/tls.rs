@@ -21,8 +21,6 @@ use crate::config::read_private_file;
 mod certificate;
 mod client;
 
-pub(crate) use client::subject_of;
-
 /// What the configuration says of TLS.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
@@ -109,6 +107,12 @@ impl Tls {
     #[must_use]
     pub fn asks_for_clients(&self) -> bool {
         self.current.load().settings.client.is_some()
+    }
+
+    /// Which of the configured subjects a client's certificate is of.
+    pub(crate) fn subject_of(&self, certificate: &[u8]) -> Option<String> {
+        let loaded = self.current.load();
+        client::subject_of(certificate, &loaded.settings.client.as_ref()?.subjects)
     }
 
     /// When the first certificate of the chain expires.

@@ -24,7 +24,7 @@ use tower_service::Service;
 
 use super::activity::{Activities, Activity, Entry, Overdue};
 use super::{BoxError, Counts, Limits, Peer};
-use crate::tls::{Tls, subject_of};
+use crate::tls::Tls;
 
 /// What all connections of a listener share.
 pub(super) struct Server<M> {
@@ -109,7 +109,8 @@ impl<M> Server<M> {
             return;
         };
         let (_, session) = stream.get_ref();
-        let subject = session.peer_certificates().and_then(<[_]>::first).and_then(subject_of);
+        let certificate = session.peer_certificates().and_then(<[_]>::first);
+        let subject = certificate.and_then(|certificate| tls.subject_of(certificate));
         let peer = Peer { address, subject: subject.map(Arc::from) };
         let protocol = self.protocols.named(session.alpn_protocol());
         self.speak(protocol, stream, &peer, activity).await;

@@ -360,6 +360,37 @@ async fn a_shutdown_waits_no_longer_than_it_may() {
     assert_eq!(read_all(&mut busy), "");
 }
 
+/// In a process of its own, which has few files to open.
+#[test]
+fn without_files_to_open_it_goes_on() {
+    let inner = "listen::tests::inner_without_files_to_open";
+    let script = format!("ulimit -n 64 && exec \"$0\" --exact {inner}");
+    let program = std::env::current_exe().unwrap();
+    let mut run = std::process::Command::new("sh");
+    run.args(["-c", &script]).arg(program);
+    let output = run.env("TWINLOCK_FEW_FILES", "1").output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && told.contains("1 passed"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn inner_without_files_to_open() {
+    if std::env::var_os("TWINLOCK_FEW_FILES").is_none() {
+        return; // it is run by the one above
+    }
+    let served = serve(|_| {}).await;
+    let mut idle = served.connect();
+    idle.write_all(GET).unwrap();
+    read_one(&mut idle);
+    let mut held: Vec<_> = std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
+    drop(held.pop());
+    let mut client = served.connect(); // the last file that there was
+    client.write_all(LAST).unwrap();
+    assert!(read_all(&mut client).starts_with("HTTP/1.1 200 "));
+    assert_eq!(read_all(&mut idle), "", "it made room");
+    assert_eq!(served.counts.ended("shed"), 1);
+}
+
 // === TLS ===
 
 fn tls_client(served: &Served, ca: &Ca, shows: Option<&TlsSettings>) -> impl io::Read + io::Write {
@@ -476,7 +507,7 @@ fn http2(served: &Served) -> Client {
 }
 
 /// The kinds of all frames until the server ends the connection.
-fn kinds(client: &mut Client) -> Vec<u8> {
+fn kinds(client: &mut impl io::Read) -> Vec<u8> {
     let (mut kinds, mut head) = (Vec::new(), [0; 9]);
     while client.read_exact(&mut head).is_ok() {
         kinds.push(head[3]);
@@ -501,6 +532,21 @@ async fn http_2_is_spoken_with_whoever_begins_so() {
     let (goaway, data) = (kinds.iter().position(|kind| *kind == GOAWAY), kinds.contains(&DATA));
     assert!(goaway.is_some() && data, "{kinds:?}");
     assert_eq!(served.end().await, Drained { cut: 0 });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn http_2_is_spoken_where_alpn_says_so() {
+    let ca = Ca::new();
+    let served = serve_tls(&ca, |settings| settings.limits.idle_s = ms(1)).await;
+    let mut config = ca.client(None);
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let name = ServerName::try_from("xks.example").unwrap();
+    let session = ClientConnection::new(Arc::new(config), name).unwrap();
+    let mut client = StreamOwned::new(session, served.connect());
+    client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
+    client.write_all(&frame(SETTINGS, 0, 0, &[])).unwrap();
+    client.write_all(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &head("/"))).unwrap();
+    assert!(kinds(&mut client).contains(&DATA));
 }
 
 #[tokio::test(flavor = "multi_thread")]

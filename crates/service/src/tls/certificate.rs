@@ -36,6 +36,11 @@ impl Facts {
         let dns_names = dns_names(to_be_signed)?;
         Some(Self { not_before, not_after, common_names, dns_names })
     }
+
+    /// Whose it is, by either kind of name.
+    pub(super) fn names(&self) -> impl Iterator<Item = &String> {
+        self.common_names.iter().chain(&self.dns_names)
+    }
 }
 
 const BOOLEAN: u8 = 0x01;

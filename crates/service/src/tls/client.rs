@@ -23,19 +23,19 @@ pub(crate) struct ClientVerifier {
 
 impl ClientVerifier {
     pub(super) fn new(chain: Arc<dyn ClientCertVerifier>, subjects: &[String]) -> Self {
-        let subjects = subjects.iter().filter(|subject| !subject.is_empty()).cloned().collect();
-        Self { chain, subjects }
-    }
-
-    fn is_known(&self, name: &str) -> bool {
-        self.subjects.iter().any(|subject| subject.eq_ignore_ascii_case(name))
+        Self { chain, subjects: subjects.to_vec() }
     }
 }
 
-/// Whose certificate it is: its common name, or its first DNS name.
-pub(crate) fn subject_of(certificate: &CertificateDer<'_>) -> Option<String> {
+/// Which of these subjects a certificate is of: its common name, or one of its
+/// DNS names.
+pub(super) fn subject_of(certificate: &[u8], subjects: &[String]) -> Option<String> {
     let facts = Facts::of(certificate)?;
-    facts.common_names.into_iter().chain(facts.dns_names).next()
+    facts.names().find(|name| is_one_of(name, subjects)).cloned()
+}
+
+fn is_one_of(name: &str, subjects: &[String]) -> bool {
+    subjects.iter().any(|subject| !subject.is_empty() && subject.eq_ignore_ascii_case(name))
 }
 
 impl ClientCertVerifier for ClientVerifier {
@@ -52,8 +52,7 @@ impl ClientCertVerifier for ClientVerifier {
             .map_err(|error| Error::General(format!("the client's certificate: {error}")))?;
         let facts = Facts::of(end_entity)
             .ok_or_else(|| Error::General("the client's certificate is malformed".to_owned()))?;
-        let mut names = facts.common_names.iter().chain(&facts.dns_names);
-        match names.any(|name| self.is_known(name)) {
+        match facts.names().any(|name| is_one_of(name, &self.subjects)) {
             true => Ok(verified),
             false => Err(Error::General(format!(
                 "the client's certificate is of {:?} and {:?}, not of a configured subject",
