@@ -90,10 +90,9 @@ impl Policy {
             limit,
             check_interval: NonZeroU32::new(256).expect("not zero"),
         });
-        let invalid = |error: &dyn fmt::Display| PolicyError::Invalid(error.to_string());
         let found = engine
             .add_policy(name.to_owned(), text.to_owned())
-            .map_err(|error| invalid(&format_args!("{error:#}")))?;
+            .map_err(|error| PolicyError::Invalid(on_one_line(&format!("{error:#}"))))?;
         let expected = format!("data.{package}");
         if found != expected {
             let found = found.trim_start_matches("data.").to_owned();
@@ -129,7 +128,7 @@ impl Policy {
         let _ = engine.take_prints();
         engine.set_input(Value::Undefined);
         self.engines.lock().unwrap_or_else(PoisonError::into_inner).push(engine);
-        decision.unwrap_or_else(|error| Decision::failed(first_line(&error)))
+        decision.unwrap_or_else(|error| Decision::failed(on_one_line(&error)))
     }
 
     /// What it was called when it was loaded.
@@ -224,10 +223,15 @@ impl Decision {
 /// A line of a log is no place for a novel.
 const MAX_RULE_CHARS: usize = 256;
 
-/// Of an error that goes on with an excerpt of the policy.
-fn first_line(error: &str) -> String {
-    let lines = error.lines().map(str::trim).filter(|line| !line.is_empty());
-    lines.take(1).collect()
+/// An error on one line: where, and what. The excerpt between is left out.
+fn on_one_line(error: &str) -> String {
+    let lines = || error.lines().map(str::trim).filter(|line| !line.is_empty());
+    let place = lines().find_map(|line| line.strip_prefix("--> "));
+    let what = lines().find(|line| line.starts_with("error: "));
+    match (place, what) {
+        (Some(place), Some(what)) => format!("{place}: {what}"),
+        _ => lines().collect::<Vec<_>>().join(" "),
+    }
 }
 
 impl fmt::Debug for Policy {
