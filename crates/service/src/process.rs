@@ -17,3 +17,30 @@ pub fn forbid_core_dumps() {
         }
     }
 }
+
+/// Lets this process have as many open files, and so connections, as it may.
+/// The limit that is set is mostly 1024, for the sake of old programs.
+pub fn allow_many_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let most = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, most) {
+        tracing::warn!(%error, "the limit of open files could not be raised");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::{Resource, getrlimit};
+
+    use super::*;
+
+    #[test]
+    fn limits_are_set() {
+        forbid_core_dumps();
+        assert_eq!(getrlimit(Resource::Core).maximum, Some(0));
+        allow_many_files();
+        let files = getrlimit(Resource::Nofile);
+        assert_eq!(files.current, files.maximum);
+    }
+}

@@ -34,7 +34,7 @@ pub fn status(line: &str) {
 /// Says that the service lives, as often as `WatchdogSec=` needs it. Runs until
 /// it is dropped, and ends at once where no watchdog watches this process.
 pub async fn keep_watchdog_calm() {
-    let Some(within) = watchdog() else { return };
+    let Some(within) = watchdog(|name| std::env::var(name).ok()) else { return };
     let mut tick = tokio::time::interval(within / 2);
     loop {
         tick.tick().await;
@@ -42,8 +42,7 @@ pub async fn keep_watchdog_calm() {
     }
 }
 
-fn watchdog() -> Option<Duration> {
-    let variable = |name| std::env::var(name).ok();
+fn watchdog(variable: impl Fn(&str) -> Option<String>) -> Option<Duration> {
     let pid = variable("WATCHDOG_PID").is_none_or(|pid| pid == std::process::id().to_string());
     let micros: u64 = variable("WATCHDOG_USEC")?.parse().ok()?;
     (pid && micros >= 2).then(|| Duration::from_micros(micros))
@@ -105,5 +104,26 @@ mod tests {
     fn a_socket_that_is_gone_is_an_error_and_no_panic() {
         assert!(send_to(OsStr::new("/nonexistent/notify"), "READY=1").is_err());
         assert!(send_to(OsStr::new(&"x".repeat(200)), "READY=1").is_err());
+    }
+
+    #[test]
+    fn the_watchdog_is_for_the_process_that_it_names() {
+        let own = std::process::id().to_string();
+        let seconds = Some(Duration::from_secs(30));
+        for (pid, micros, expected) in [
+            (Some(own.as_str()), Some("30000000"), seconds),
+            (None, Some("30000000"), seconds),
+            (Some("1"), Some("30000000"), None),
+            (None, Some("0"), None),
+            (None, Some("soon"), None),
+            (None, None, None),
+        ] {
+            let variable = |name: &str| match name {
+                "WATCHDOG_PID" => pid.map(str::to_owned),
+                "WATCHDOG_USEC" => micros.map(str::to_owned),
+                _ => None,
+            };
+            assert_eq!(watchdog(variable), expected, "{pid:?} {micros:?}");
+        }
     }
 }
