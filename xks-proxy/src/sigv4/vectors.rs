@@ -25,7 +25,7 @@ const SIGNED_AT: Duration = Duration::from_secs(1_440_938_160);
 const MOMENT: &[u8; 16] = b"20150830T123600Z";
 const VECTORS: usize = 40;
 /// The vectors whose path is its own canonical form.
-const OF_PLAIN_PATHS: usize = 0;
+const OF_PLAIN_PATHS: usize = 22;
 
 #[test]
 fn no_vector_has_the_form_of_kms() {
@@ -136,8 +136,9 @@ impl Parsed {
         let (head, body) = text.split_once("\n\n").unwrap_or((text, ""));
         let head = head.replace("\n ", "  ");
         let mut lines = head.lines();
-        let request_line = lines.next().unwrap().strip_suffix(" HTTP/1.1").unwrap();
+        let request_line = lines.next().unwrap();
         let (method, target) = request_line.split_once(' ').unwrap();
+        let target = target.strip_suffix(" HTTP/1.1").unwrap_or(target); // one has no version
         let mut headers = HeaderMap::new();
         for line in lines {
             let (name, value) = line.split_once(':').unwrap();
