@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use serde_json::json;
 use twinlock_keys::{HolderError, HolderErrorKind as Kind, KeyHolder as _, Share};
 use twinlock_remote_keys::aws_kms::{AwsKmsKey, Options};
 
@@ -44,6 +45,48 @@ async fn a_refusal_keeps_its_kind_and_evidence_and_is_asked_for_once() {
         assert_eq!((answer.code.as_str(), answer.request_id.as_deref()), (code, Some(REQUEST_ID)));
         assert_eq!(rig.proxy.count("Decrypt"), 1, "{code}");
         assert!(!error.kind().is_retryable());
+    }
+}
+
+/// AWS's code is the same for all of them.
+#[tokio::test]
+async fn a_failure_of_an_external_key_store_is_told_by_its_sentence() {
+    let passing = Kind::Unavailable { retry_after: None };
+    let sentences = [
+        (
+            "AWS KMS rejected the request because the external key store proxy did not respond in time.",
+            passing,
+        ),
+        ("AWS KMS cannot communicate with the external key store proxy.", passing),
+        ("The external key store proxy is in an unhealthy state.", passing),
+        (
+            "The external key store proxy rejected the request due to a very high request rate.",
+            passing,
+        ),
+        (
+            "The external key store proxy rejected the request because the specified ciphertext or \
+          additional authenticated data is corrupted, missing, or otherwise invalid.",
+            Kind::InvalidCiphertext,
+        ),
+        ("The external key store proxy denied access to the operation.", Kind::Denied),
+        (
+            "The external key store proxy rejected the request because it could not find the external key.",
+            Kind::NotFound,
+        ),
+        (
+            "The external key store proxy rejected the request because the external key is not enabled \
+          in the external key manager.",
+            Kind::Disabled,
+        ),
+    ];
+    for (sentence, expected) in sentences {
+        let rig = Rig::new();
+        let body = json!({ "__type": "KMSInvalidStateException", "message": sentence });
+        let error = unwrap_meets(&rig, rig.options(), Fault::raw(400, body.to_string())).await;
+        assert_eq!(error.kind(), expected, "{sentence}");
+        let said = error.to_string().contains(sentence);
+        assert_eq!(said, expected != Kind::InvalidCiphertext, "{error}");
+        assert_eq!(rig.proxy.count("Decrypt"), 1, "{sentence}");
     }
 }
 

@@ -33,9 +33,14 @@ where
 
 /// KMS said no.
 fn refused(call: &Call<'_>, error: &impl ProvideErrorMetadata, raw: &HttpResponse) -> HolderError {
-    let kind = kind_of(error.code(), raw);
+    let of_key_store = kind_of_key_store(error, raw);
+    let kind = of_key_store.unwrap_or_else(|| kind_of(error.code(), raw));
     let message = match kind {
         HolderErrorKind::InvalidCiphertext => return invalid(call, error, raw),
+        _ if of_key_store.is_some() => {
+            let text = error.message().and_then(quotable).unwrap_or_default();
+            format!("the external key store of {} did not serve {call}. AWS says: {text}", call.key)
+        }
         _ => format!("{}{}", what_and_next(call, kind, error.code()), quote(call, kind, error)),
     };
     HolderError::new(kind, message).with_answer(answer(error.code(), raw))
@@ -93,6 +98,32 @@ fn kind_of(code: Option<&str>, raw: &HttpResponse) -> HolderErrorKind {
         }
         _ => Kind::Failed,
     }
+}
+
+/// Whatever goes wrong with a key in an external key store has the code of a key
+/// that is not ready, and only the sentence says what it was ("Troubleshooting
+/// external key stores" in the KMS developer guide).
+fn kind_of_key_store(
+    error: &impl ProvideErrorMetadata,
+    raw: &HttpResponse,
+) -> Option<HolderErrorKind> {
+    const PASSING: [&str; 4] =
+        ["did not respond", "cannot communicate", "unhealthy state", "very high request rate"];
+    let message = error.message().filter(|text| text.contains("external key store proxy"))?;
+    if error.code() != Some("KMSInvalidStateException") {
+        return None;
+    }
+    Some(match message {
+        _ if PASSING.iter().any(|words| message.contains(words)) => {
+            HolderErrorKind::Unavailable { retry_after: retry_after(raw) }
+        }
+        _ if message.contains("ciphertext") && message.contains("invalid") => {
+            HolderErrorKind::InvalidCiphertext
+        }
+        _ if message.contains("denied access") => HolderErrorKind::Denied,
+        _ if message.contains("could not find") => HolderErrorKind::NotFound,
+        _ => HolderErrorKind::Disabled,
+    })
 }
 
 fn what_and_next(call: &Call<'_>, kind: HolderErrorKind, code: Option<&str>) -> String {
