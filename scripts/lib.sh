@@ -9,6 +9,8 @@
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 venv=$root/.tools/venv
 oldest_rust=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$root/Cargo.toml")
+python_locks=(tests/requirements.txt tests/second_reader/requirements.txt tests/xks/cloud/requirements.txt
+    tests/xks/requirements.txt scripts/requirements.txt) # of everything that `cargo test --workspace` uses
 softhsm_module= # where it is, once need_packages softhsm has found it
 kryoptic=$root/.tools/kryoptic
 kryoptic_module=$kryoptic/libkryoptic_pkcs11.so # once need_kryoptic has built it
@@ -101,7 +103,7 @@ need_python_tools() {
 need_test_tools() {
     need_packages c_compiler softhsm time venv # asked together, so that the answer is whole
     need_rust
-    need_python_tools tests/requirements.txt tests/second_reader/requirements.txt scripts/requirements.txt
+    need_python_tools "${python_locks[@]}"
 }
 
 # need_kryoptic: the second token of the tests of crates/pkcs11. It is built

@@ -28,3 +28,4 @@ mod two_holders;
 mod vault;
 mod vectors;
 mod xks_proxy;
+mod xks;

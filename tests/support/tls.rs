@@ -11,15 +11,17 @@ use tempfile::TempDir;
 
 use super::python;
 
-/// An authority and a certificate of its for `localhost` and 127.0.0.1. No
-/// machine trusts it by itself.
+/// The name of proxies of external keys.
+pub(crate) const XKS_PROXY: &str = "xks.example.com";
+
+/// An authority and a certificate of its for `localhost`, [`XKS_PROXY`] and
+/// 127.0.0.1. No machine trusts it by itself.
 pub(crate) struct Authority {
     folder: TempDir,
 }
 
 impl Authority {
     /// The one whose certificate those get who are to trust the servers.
-    #[cfg(any(feature = "gcp-kms", feature = "vault"))]
     pub(crate) fn trusted() -> &'static Self {
         static TRUSTED: OnceLock<Authority> = OnceLock::new();
         TRUSTED.get_or_init(Self::new)
@@ -34,14 +36,14 @@ impl Authority {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("support/make_certificates.py");
-        let output = Command::new(python()).arg("-B").arg(script).arg(folder.path()).output();
-        let output = output.expect("Python is installed by `scripts/test --setup`");
+        let mut python = Command::new(python());
+        python.arg("-B").arg(script).arg(folder.path()).arg(XKS_PROXY);
+        let output = python.output().expect("Python is installed by `scripts/test --setup`");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         Self { folder }
     }
 
     /// Its own certificate, in PEM.
-    #[cfg(any(feature = "gcp-kms", feature = "vault"))]
     pub(crate) fn certificate(&self) -> PathBuf {
         self.folder.path().join("ca.pem")
     }
