@@ -27,5 +27,5 @@ mod two_holders;
 #[cfg(feature = "vault")]
 mod vault;
 mod vectors;
-mod xks_proxy;
 mod xks;
+mod xks_proxy;
