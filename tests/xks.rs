@@ -2,4 +2,8 @@
 //! the proxy, and a token.
 #![allow(clippy::unwrap_used, reason = "a panic in a helper is a failed test too")]
 
+mod agreement;
 mod checks;
+mod clients;
+mod rig;
+mod two_sides;

@@ -9,6 +9,7 @@ pub(crate) mod key_vault;
 pub(crate) mod kms_proxy;
 #[cfg(feature = "vault")]
 pub(crate) mod kubernetes;
+pub(crate) mod leash;
 pub(crate) mod logs;
 pub(crate) mod memory;
 pub(crate) mod moto;
