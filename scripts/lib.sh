@@ -30,9 +30,10 @@ need_packages() {
 
 package_of() {
     case $1 in
-        age | openssl | rclone | time) echo "$1" ;;
+        age | binutils | lintian | openssl | prometheus | rclone | time) echo "$1" ;;
         c_compiler) echo gcc libc6-dev ;;
         cpp_compiler) echo g++ ;;
+        dpkg_dev) echo dpkg-dev ;;
         gpg) echo gpg gpg-agent gpgconf ;;
         kryoptic_libraries) echo libclang-dev libsqlite3-dev libssl-dev pkg-config ;;
         softhsm) echo softhsm2 ;;
@@ -48,6 +49,12 @@ has_gpg() { command -v gpg >/dev/null && command -v gpgconf >/dev/null; }
 has_openssl() { command -v openssl >/dev/null; }
 has_rclone() { command -v rclone >/dev/null; }
 has_time() { [ -x /usr/bin/time ]; }
+
+# What makes packages of the services, and looks at them.
+has_binutils() { command -v strip >/dev/null; }
+has_dpkg_dev() { command -v dpkg-deb >/dev/null && command -v dpkg-shlibdeps >/dev/null; }
+has_lintian() { command -v lintian >/dev/null; }
+has_prometheus() { command -v prometheus >/dev/null && command -v promtool >/dev/null; }
 
 # Rust links with the C compiler, and AWS-LC is written in C.
 has_c_compiler() { compiles "${CC:-cc}" c; }
