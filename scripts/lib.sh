@@ -37,6 +37,7 @@ package_of() {
         gpg) echo gpg gpg-agent gpgconf ;;
         kryoptic_libraries) echo libclang-dev libsqlite3-dev libssl-dev pkg-config ;;
         softhsm) echo softhsm2 ;;
+        systemd_analyze) echo systemd ;;
         valgrind) echo valgrind ;;
         venv) echo python3-venv ;;
         *) give_up "package_of knows no $1" ;;
@@ -54,6 +55,7 @@ has_time() { [ -x /usr/bin/time ]; }
 has_binutils() { command -v strip >/dev/null; }
 has_dpkg_dev() { command -v dpkg-deb >/dev/null && command -v dpkg-shlibdeps >/dev/null; }
 has_lintian() { command -v lintian >/dev/null; }
+has_systemd_analyze() { command -v systemd-analyze >/dev/null && command -v systemd-sysusers >/dev/null; }
 has_prometheus() { command -v prometheus >/dev/null && command -v promtool >/dev/null; }
 
 # Rust links with the C compiler, and AWS-LC is written in C.
@@ -108,7 +110,7 @@ need_python_tools() {
 
 # Everything that `cargo test --workspace` uses.
 need_test_tools() {
-    need_packages c_compiler softhsm time venv # asked together, so that the answer is whole
+    need_packages binutils c_compiler dpkg_dev lintian prometheus softhsm systemd_analyze time venv # asked together, so that the answer is whole
     need_rust
     need_python_tools "${python_locks[@]}"
 }
