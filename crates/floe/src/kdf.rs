@@ -35,11 +35,11 @@ impl Kdf {
         self.segment_len
     }
 
-    pub(crate) fn header_tag(&self, key: &[u8; 32]) -> [u8; HEADER_TAG_LEN] {
+    pub(crate) fn header_tag(&self, key: &Prk) -> [u8; HEADER_TAG_LEN] {
         *self.derive(key, b"HEADER_TAG:", &[])
     }
 
-    pub(crate) fn message_key(&self, key: &[u8; 32]) -> MessageKey {
+    pub(crate) fn message_key(&self, key: &Prk) -> MessageKey {
         self.derive(key, b"MESSAGE_KEY:", &[])
     }
 
@@ -51,13 +51,13 @@ impl Kdf {
         rotation: Rotation,
     ) -> SegmentKey {
         let first = rotation.first_position(position);
-        self.derive(&key[..], b"DEK:", &first.to_be_bytes())
+        self.derive(&Prk::new(&key[..]), b"DEK:", &first.to_be_bytes())
     }
 
     /// `FLOE_KDF(key, iv, aad, purpose, N)`.
     fn derive<const N: usize>(
         &self,
-        key: &[u8],
+        key: &Prk,
         purpose: &[u8],
         number: &[u8],
     ) -> Zeroizing<[u8; N]> {
@@ -66,10 +66,19 @@ impl Kdf {
     }
 }
 
+/// A key to expand from, set up once for all that is expanded.
+pub(crate) struct Prk(Hmac<Sha384>);
+
+impl Prk {
+    pub(crate) fn new(key: &[u8]) -> Self {
+        Self(Hmac::new_from_slice(key).expect("HMAC takes keys of any length"))
+    }
+}
+
 /// HKDF-Expand-SHA-384 of at most one block; `info` is the parts in a row.
-pub(crate) fn expand<const N: usize>(prk: &[u8], info: &[&[u8]]) -> Zeroizing<[u8; N]> {
+pub(crate) fn expand<const N: usize>(prk: &Prk, info: &[&[u8]]) -> Zeroizing<[u8; N]> {
     const { assert!(N <= BLOCK_LEN, "more than one block") };
-    let mut mac = Hmac::<Sha384>::new_from_slice(prk).expect("HMAC takes keys of any length");
+    let mut mac = prk.0.clone();
     for part in info {
         mac.update(part);
     }

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::backend::{Aead, Backend};
 use crate::header::{Header, HeaderError};
-use crate::kdf::{Kdf, MessageKey};
+use crate::kdf::{Kdf, MessageKey, Prk};
 use crate::open::Opener;
 use crate::params::{FLOE_IV_LEN, SegmentLen};
 use crate::place::{Position, Rotation};
@@ -51,9 +51,9 @@ impl SealKey {
         backend: Backend,
         rotation: Rotation,
     ) -> (Self, [u8; Header::LEN]) {
-        let kdf = Kdf::new(segment_len, iv, aad);
-        let header = Header::new(segment_len, iv, kdf.header_tag(key));
-        let message_key = kdf.message_key(key);
+        let (kdf, key) = (Kdf::new(segment_len, iv, aad), Prk::new(key));
+        let header = Header::new(segment_len, iv, kdf.header_tag(&key));
+        let message_key = kdf.message_key(&key);
         let payload = PayloadKey { kdf, message_key, backend, rotation };
         (Self(Arc::new(payload)), header.to_bytes())
     }
@@ -113,11 +113,11 @@ impl OpenKey {
         rotation: Rotation,
     ) -> Result<Self, OpenError> {
         let header = Header::parse(header)?;
-        let kdf = Kdf::new(header.segment_len(), *header.iv(), aad);
-        if !bool::from(kdf.header_tag(key).ct_eq(header.tag())) {
+        let (kdf, key) = (Kdf::new(header.segment_len(), *header.iv(), aad), Prk::new(key));
+        if !bool::from(kdf.header_tag(&key).ct_eq(header.tag())) {
             return Err(OpenError::NotAuthentic);
         }
-        let message_key = kdf.message_key(key);
+        let message_key = kdf.message_key(&key);
         let payload = PayloadKey { kdf, message_key, backend, rotation };
         Ok(Self(Arc::new(payload)))
     }

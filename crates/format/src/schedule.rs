@@ -74,6 +74,18 @@ pub fn header_key(dek: &[u8; KEY_LEN], envelope_id: &EnvelopeId) -> HeaderKey {
     HeaderKey(without_traces(|| expand(&extract(envelope_id, dek), HEADER_KEY)))
 }
 
+/// [`payload_key`] and [`header_key`], at less than the price of the two.
+#[must_use]
+pub fn payload_and_header_key(
+    dek: &[u8; KEY_LEN],
+    envelope_id: &EnvelopeId,
+) -> (KeyBytes<KEY_LEN>, HeaderKey) {
+    without_traces(|| {
+        let prk = extract(envelope_id, dek);
+        (expand(&prk, PAYLOAD_KEY), HeaderKey(expand(&prk, HEADER_KEY)))
+    })
+}
+
 /// FLOE's AAD: the payload suite, the envelope and the context, and nothing
 /// that a rewrap may change.
 #[must_use]
@@ -214,23 +226,43 @@ pub fn kek(
     envelope_id: &EnvelopeId,
     pair: &WrappedPair,
 ) -> KeyBytes<KEY_LEN> {
-    let mut shares = Zeroizing::new([0; 2 * KEY_LEN]);
-    shares[..KEY_LEN].copy_from_slice(provider_share);
-    shares[KEY_LEN..].copy_from_slice(customer_share);
-    without_traces(|| expand(&extract(envelope_id, &*shares), &kek_info(pair)))
+    KekInfo::of(pair).kek(provider_share, customer_share, envelope_id)
 }
 
-fn kek_info(pair: &WrappedPair) -> Vec<u8> {
-    let wrapped_hash = |share: &ShareSlot| Sha384::digest(share.wrapped());
-    let mut info = KEK.to_vec();
-    cbor::put_array(&mut info, 6);
-    cbor::put_uint(&mut info, KekSuite::HkdfSha384Aes256Gcm.id());
-    cbor::put_bytes(&mut info, pair.pair_id().as_bytes());
-    cbor::put_text(&mut info, pair.provider().uri());
-    cbor::put_text(&mut info, pair.customer().uri());
-    cbor::put_bytes(&mut info, &wrapped_hash(pair.provider()));
-    cbor::put_bytes(&mut info, &wrapped_hash(pair.customer()));
-    info
+/// What of a wrapped pair goes into a KEK: the same for all envelopes of the
+/// pair.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KekInfo(Vec<u8>);
+
+impl KekInfo {
+    /// Of the pair as the header has it.
+    #[must_use]
+    pub fn of(pair: &WrappedPair) -> Self {
+        let wrapped_hash = |share: &ShareSlot| Sha384::digest(share.wrapped());
+        let mut info = KEK.to_vec();
+        cbor::put_array(&mut info, 6);
+        cbor::put_uint(&mut info, KekSuite::HkdfSha384Aes256Gcm.id());
+        cbor::put_bytes(&mut info, pair.pair_id().as_bytes());
+        cbor::put_text(&mut info, pair.provider().uri());
+        cbor::put_text(&mut info, pair.customer().uri());
+        cbor::put_bytes(&mut info, &wrapped_hash(pair.provider()));
+        cbor::put_bytes(&mut info, &wrapped_hash(pair.customer()));
+        Self(info)
+    }
+
+    /// As [`kek`], for one envelope of the pair.
+    #[must_use]
+    pub fn kek(
+        &self,
+        provider_share: &[u8; KEY_LEN],
+        customer_share: &[u8; KEY_LEN],
+        envelope_id: &EnvelopeId,
+    ) -> KeyBytes<KEY_LEN> {
+        let mut shares = Zeroizing::new([0; 2 * KEY_LEN]);
+        shares[..KEY_LEN].copy_from_slice(provider_share);
+        shares[KEY_LEN..].copy_from_slice(customer_share);
+        without_traces(|| expand(&extract(envelope_id, &*shares), &self.0))
+    }
 }
 
 /// Wraps the DEK: `nonce (12) || ciphertext (32) || tag (16)`.

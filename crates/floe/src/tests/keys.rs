@@ -1,24 +1,24 @@
 //! Key derivation, rotation and the choice of a backend.
 
 use super::support::{Case, READERS, bounds, message, segment_iv, unsealed};
-use crate::kdf::{BLOCK_LEN, Kdf, expand};
+use crate::kdf::{BLOCK_LEN, Kdf, Prk, expand};
 use crate::place::{Position, Rotation};
 use crate::{Backend, BackendError, Layout, OpenKey, SealKey, Sealer};
 
 /// FLOE's PRK has 32 bytes, which the `hkdf` crate refuses; AWS-LC's HKDF does not.
 #[cfg(feature = "backend-aws-lc")]
 mod against_aws_lc {
-    use aws_lc_rs::hkdf::{HKDF_SHA384, Prk};
+    use aws_lc_rs::hkdf::{self, HKDF_SHA384};
     use proptest::prelude::*;
 
-    use super::{BLOCK_LEN, expand};
+    use super::{BLOCK_LEN, Prk, expand};
 
     proptest! {
         #[test]
         fn expand_agrees(prk: [u8; 32], first: Vec<u8>, second: Vec<u8>) {
-            let ours = expand::<BLOCK_LEN>(&prk, &[&first, &second]);
+            let ours = expand::<BLOCK_LEN>(&Prk::new(&prk), &[&first, &second]);
             let mut theirs = [0; BLOCK_LEN];
-            let prk = Prk::new_less_safe(HKDF_SHA384, &prk);
+            let prk = hkdf::Prk::new_less_safe(HKDF_SHA384, &prk);
             let info = [&first[..], &second[..]];
             prk.expand(&info, HKDF_SHA384).unwrap().fill(&mut theirs).unwrap();
             prop_assert_eq!(*ours, theirs);
@@ -28,14 +28,15 @@ mod against_aws_lc {
 
 #[test]
 fn an_expansion_is_a_prefix_of_a_longer_one() {
-    let long = expand::<BLOCK_LEN>(b"key", &[b"info"]);
-    assert_eq!(*expand::<32>(b"key", &[b"in", b"fo"]), long[..32]);
+    let key = Prk::new(b"key");
+    let long = expand::<BLOCK_LEN>(&key, &[b"info"]);
+    assert_eq!(*expand::<32>(&key, &[b"in", b"fo"]), long[..32]);
 }
 
 #[test]
 fn a_key_serves_exactly_2_to_the_20_segments() {
     let kdf = Kdf::new(Case::new(64).segment_len, [1; 32], b"aad");
-    let message_key = kdf.message_key(&[2; 32]);
+    let message_key = kdf.message_key(&Prk::new(&[2; 32]));
     let key = |position: u64| {
         *kdf.segment_key(&message_key, Position::new(position).unwrap(), Rotation::FLOE)
     };

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::Backend;
 use crate::backend::Aead;
-use crate::kdf::{BLOCK_LEN, expand};
+use crate::kdf::{BLOCK_LEN, Prk, expand};
 
 #[test]
 fn aes_256_gcm() {
@@ -74,7 +74,7 @@ fn hkdf_sha_384() {
         hkdf.expand(&test.info, &mut okm).unwrap();
         assert_eq!(okm, test.okm[..], "test {}", test.tc_id);
 
-        let block = expand::<BLOCK_LEN>(&prk, &[&test.info]);
+        let block = expand::<BLOCK_LEN>(&Prk::new(&prk), &[&test.info]);
         let len = test.size.min(BLOCK_LEN);
         assert_eq!(block[..len], test.okm[..len], "test {}", test.tc_id);
     }

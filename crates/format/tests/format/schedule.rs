@@ -69,6 +69,9 @@ proptest! {
             schedule::header_key(&dek, &id).as_bytes().to_vec(),
             expand(&prk, b"twinlock/v1 header", 48)
         );
+        let (payload_key, header_key) = schedule::payload_and_header_key(&dek, &id);
+        prop_assert_eq!(*payload_key, *schedule::payload_key(&dek, &id));
+        prop_assert_eq!(*header_key.as_bytes(), *schedule::header_key(&dek, &id).as_bytes());
         let hash = sha384(&payload_aad_input(&id, &context));
         prop_assert_eq!(
             schedule::payload_aad(PayloadSuite::Floe, &id, &context).to_vec(),
