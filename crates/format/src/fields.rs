@@ -1,27 +1,30 @@
 //! Maps with numbered fields: even ones must be understood, odd ones may be
 //! passed over but are kept (format.md, "Fields").
 
-use std::collections::BTreeMap;
 use std::ops::{Range, RangeInclusive};
 
 use crate::HeaderError;
 use crate::cbor::{self, Reader};
 use crate::limits::MAX_DEPTH;
 
-/// Fields that this version gives no meaning to, as they were read.
+/// Fields that this version gives no meaning to, as they were read, in ascending
+/// order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct OddFields(BTreeMap<u64, Vec<u8>>);
+pub(crate) struct OddFields(Vec<(u64, Vec<u8>)>);
 
 /// The fields of one map that have not been asked for yet.
 pub(crate) struct Fields<'a> {
     reader: Reader<'a>,
     at: usize,
-    left: BTreeMap<u64, Found>,
+    /// In ascending order.
+    found: Vec<Found>,
 }
 
 struct Found {
+    key: u64,
     key_at: usize,
     value: Range<usize>,
+    is_taken: bool,
 }
 
 impl<'a> Fields<'a> {
@@ -33,20 +36,20 @@ impl<'a> Fields<'a> {
     ) -> Result<Self, HeaderError> {
         let at = reader.position();
         let count = reader.map(expected)?;
-        let mut left = BTreeMap::new();
+        let mut found: Vec<Found> = Vec::new();
         for _ in 0..count {
             let key_at = reader.position();
             let key = reader.uint("an unsigned integer as map key")?;
-            if left.last_key_value().is_some_and(|(last, _)| key <= *last) {
+            if found.last().is_some_and(|last| key <= last.key) {
                 return Err(HeaderError::malformed(
                     key_at,
                     "map keys in ascending order, none twice",
                 ));
             }
             let value = reader.item(MAX_DEPTH - 1)?;
-            left.insert(key, Found { key_at, value });
+            found.push(Found { key, key_at, value, is_taken: false });
         }
-        Ok(Self { reader: reader.clone(), at, left })
+        Ok(Self { reader: reader.clone(), at, found })
     }
 
     /// The field `key`, which must be there. `expected` describes it in errors.
@@ -59,18 +62,20 @@ impl<'a> Fields<'a> {
     }
 
     pub(crate) fn optional(&mut self, key: u64, expected: &'static str) -> Option<Value<'a>> {
-        let found = self.left.remove(&key)?;
-        Some(Value { reader: self.reader.within(found.value), expected })
+        let place = self.found.binary_search_by_key(&key, |found| found.key).ok()?;
+        let found = &mut self.found[place];
+        found.is_taken = true;
+        Some(Value { reader: self.reader.within(found.value.clone()), expected })
     }
 
     /// The fields nobody asked for: refused when even, kept when odd.
     pub(crate) fn rest(self) -> Result<OddFields, HeaderError> {
-        let mut odd = BTreeMap::new();
-        for (key, found) in self.left {
+        let mut odd = Vec::new();
+        for Found { key, key_at, value, .. } in self.found.into_iter().filter(|it| !it.is_taken) {
             if key % 2 == 0 {
-                return Err(HeaderError::UnknownField { offset: found.key_at, key });
+                return Err(HeaderError::UnknownField { offset: key_at, key });
             }
-            odd.insert(key, self.reader.slice(found.value).to_vec());
+            odd.push((key, self.reader.slice(value).to_vec()));
         }
         Ok(OddFields(odd))
     }
@@ -117,11 +122,17 @@ impl<'a> Value<'a> {
 }
 
 /// Builds a map; fields may be added in any order.
-pub(crate) struct FieldsWriter(BTreeMap<u64, Vec<u8>>);
+pub(crate) struct FieldsWriter {
+    /// The values, one behind the other.
+    values: Vec<u8>,
+    /// Which field is where.
+    fields: Vec<(u64, Range<usize>)>,
+}
 
 impl FieldsWriter {
     pub(crate) fn new(odd: &OddFields) -> Self {
-        Self(odd.0.clone())
+        let writer = Self { values: Vec::with_capacity(512), fields: Vec::with_capacity(8) };
+        odd.0.iter().fold(writer, |writer, (key, value)| writer.encoded(*key, value))
     }
 
     pub(crate) fn uint(self, key: u64, n: u64) -> Self {
@@ -142,18 +153,21 @@ impl FieldsWriter {
     }
 
     /// The map. The order of unsigned integers is the order of their encodings.
-    pub(crate) fn finish(self) -> Vec<u8> {
-        let mut out = Vec::new();
-        cbor::put_map(&mut out, self.0.len());
-        for (key, value) in self.0 {
+    pub(crate) fn finish(mut self) -> Vec<u8> {
+        self.fields.sort_unstable_by_key(|(key, _)| *key);
+        let mut out = Vec::with_capacity(self.values.len() + 2 * self.fields.len() + 2);
+        cbor::put_map(&mut out, self.fields.len());
+        for (key, value) in self.fields {
             cbor::put_uint(&mut out, key);
-            out.extend(value);
+            out.extend_from_slice(&self.values[value]);
         }
         out
     }
 
     fn put(mut self, key: u64, write: impl FnOnce(&mut Vec<u8>)) -> Self {
-        write(self.0.entry(key).or_default());
+        let start = self.values.len();
+        write(&mut self.values);
+        self.fields.push((key, start..self.values.len()));
         self
     }
 }

@@ -93,14 +93,14 @@ impl Header {
     /// # Errors
     /// When it does not fit into 65,536 bytes or the room that `padding` names.
     pub fn encode(&self, padding: Padding) -> Result<UnsignedHeader, HeaderTooLarge> {
-        let mut body = self.encode_body();
-        let unpadded = PREFIX_LEN + body.len() + HEADER_TAG_LEN;
-        let len = padding.header_len(unpadded)?;
-        body.resize(body.len() + len - unpadded, 0);
+        let body = self.encode_body();
+        let len = padding.header_len(PREFIX_LEN + body.len() + HEADER_TAG_LEN)?;
+        let body_end = len - HEADER_TAG_LEN;
 
         let mut bytes = Vec::with_capacity(len);
-        bytes.extend(Prefix::of_body(body.len()).encode());
+        bytes.extend(Prefix::of_body(body_end - PREFIX_LEN).encode());
         bytes.extend(body);
+        bytes.resize(body_end, 0);
         Ok(UnsignedHeader::new(bytes))
     }
 
