@@ -4,7 +4,7 @@ use std::fmt;
 
 /// Names one envelope: 32 random bytes, drawn anew for each DEK.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct EnvelopeId(pub [u8; 32]);
+pub struct EnvelopeId(pub [u8; EnvelopeId::LEN]);
 
 /// Names one share pair: 32 random bytes, drawn anew for each pair.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -24,6 +24,9 @@ pub enum Side {
 }
 
 impl EnvelopeId {
+    /// Bytes of an id.
+    pub const LEN: usize = 32;
+
     /// The id's bytes.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {

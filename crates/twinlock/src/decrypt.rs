@@ -160,9 +160,12 @@ impl Decryptor {
     ) -> Result<OpenHeader, OpenError> {
         self.check(&header)?;
         let (dek, meter, opened_with) = self.open_dek(header.header()).await?;
-        let key = schedule::header_key(dek.expose(), &header.header().envelope_id());
-        let header = header.verify(&key).map_err(|_| OpenError::Tampered)?;
-        Ok(OpenHeader { header, dek, meter, opened_with })
+        let envelope_id = header.header().envelope_id();
+        let (payload_key, header_key) =
+            schedule::payload_and_header_key(dek.expose(), &envelope_id);
+        let header = header.verify(&header_key).map_err(|_| OpenError::Tampered)?;
+        let payload_key = Secret::copy_of(&payload_key);
+        Ok(OpenHeader { header: Arc::new(header), dek, payload_key, meter, opened_with })
     }
 
     /// [`Decryptor::open`] for callers without an async runtime: it runs one of
@@ -309,8 +312,9 @@ impl Decryptor {
 
 /// A header that was verified, and the DEK that verified it.
 pub(crate) struct OpenHeader {
-    pub(crate) header: VerifiedHeader,
+    pub(crate) header: Arc<VerifiedHeader>,
     pub(crate) dek: Secret<32>,
+    pub(crate) payload_key: Secret<32>,
     pub(crate) meter: Meter,
     /// Which keyslot gave the DEK.
     pub(crate) opened_with: PairId,
@@ -320,15 +324,14 @@ impl OpenHeader {
     /// For the payload of this header.
     pub(crate) fn envelope(&self, backend: Backend, threads: NonZeroUsize) -> Envelope {
         let facts = self.header.header();
-        let envelope_id = facts.envelope_id();
         Envelope {
-            payload_key: Secret::copy_of(&schedule::payload_key(self.dek.expose(), &envelope_id)),
+            payload_key: Secret::copy_of(self.payload_key.expose()),
             payload_aad: schedule::payload_aad(
                 facts.payload_suite(),
-                &envelope_id,
+                &facts.envelope_id(),
                 facts.context(),
             ),
-            header: self.header.clone(),
+            header: Arc::clone(&self.header),
             detached: false,
             backend,
             threads,
@@ -416,7 +419,7 @@ fn read_up_to(input: &mut impl Read, len: usize, bytes: &mut Vec<u8>) -> io::Res
 /// An envelope whose header was verified. Readers of its payload are made from
 /// it, as many as are wanted.
 pub struct Envelope {
-    header: VerifiedHeader,
+    header: Arc<VerifiedHeader>,
     payload_key: Secret<32>,
     payload_aad: [u8; PAYLOAD_AAD_LEN],
     detached: bool,

@@ -7,11 +7,12 @@ use std::num::NonZeroUsize;
 use futures_util::future::try_join_all;
 use twinlock_floe::{Backend, BackendError, Header as FloeHeader, SealKey, SegmentLen};
 use twinlock_format::limits::{
-    DETACHED_PREFIX_LEN, MAX_KEYSLOTS, MAX_SEGMENT_LEN, MIN_SEGMENT_LEN, PAYLOAD_AAD_LEN,
+    DEK_NONCE_LEN, DETACHED_PREFIX_LEN, MAX_KEYSLOTS, MAX_SEGMENT_LEN, MIN_SEGMENT_LEN,
+    PAYLOAD_AAD_LEN,
 };
 use twinlock_format::{
     DetachedPrefix, EncryptionContext, EnvelopeId, Header, HeaderTooLarge, InvalidHeader,
-    InvalidShareSlot, Keyslot, Padding, schedule,
+    InvalidShareSlot, Padding, schedule,
 };
 use twinlock_keys::{
     CustomerKey, HolderError, KeyUri, ProviderKey, RandomnessError, Scheme, Secret, Side,
@@ -23,7 +24,7 @@ use crate::bulk;
 use crate::bulk::memory::{self, EncryptSliceError};
 use crate::limits::PairLimits;
 use crate::payload::{EncryptWriter, Meter, Progress};
-use crate::random;
+use crate::random::Drawn;
 use crate::shares::NewPair;
 
 /// The length of an encrypted segment unless the caller chooses another: 256
@@ -39,11 +40,15 @@ pub struct Encryptor {
     envelope_id: EnvelopeId,
     payload_key: Secret<32>,
     payload_aad: [u8; PAYLOAD_AAD_LEN],
+    floe_iv: [u8; FLOE_IV_LEN],
     segment_len: SegmentLen,
     backend: Backend,
     threads: NonZeroUsize,
     meter: Meter,
 }
+
+/// Bytes of FLOE's own IV.
+const FLOE_IV_LEN: usize = 32;
 
 impl Encryptor {
     /// Begins an encryptor whose first keyslot is of these two holders.
@@ -215,7 +220,7 @@ impl Encryptor {
     fn extend(self, buffer: &mut Vec<u8>, len: usize) -> Result<(), RandomnessError> {
         let (meter, threads, plaintext_len) = (self.meter.clone(), self.threads, buffer.len());
         buffer.resize(len, 0);
-        let (key, start) = self.start()?;
+        let (key, start) = self.start();
         memory::seal_in_place(&key, &meter, threads, start.len(), plaintext_len, buffer)?;
         buffer[..start.len()].copy_from_slice(&start);
         Ok(())
@@ -224,7 +229,7 @@ impl Encryptor {
     /// Encrypts into a slice of the envelope's length.
     fn write_to_slice(self, plaintext: &[u8], envelope: &mut [u8]) -> Result<(), RandomnessError> {
         let (meter, threads) = (self.meter.clone(), self.threads);
-        let (key, start) = self.start()?;
+        let (key, start) = self.start();
         let (front, segments) = envelope.split_at_mut(start.len());
         memory::seal_from(&key, &meter, threads, plaintext, segments)?;
         front.copy_from_slice(&start); // last, for without it there is no envelope
@@ -249,7 +254,7 @@ impl Encryptor {
         mut output: impl Write + Send,
     ) -> io::Result<u64> {
         let (meter, threads) = (self.meter.clone(), self.threads);
-        let (key, start) = self.start().map_err(io::Error::other)?;
+        let (key, start) = self.start();
         output.write_all(&start)?;
         let len = bulk::stream::seal(&key, &meter, threads, input, &mut output)?;
         output.flush()?;
@@ -269,7 +274,7 @@ impl Encryptor {
     /// envelope.
     pub fn encrypt_file(self, input: &File, output: &File) -> io::Result<u64> {
         let (meter, threads) = (self.meter.clone(), self.threads);
-        let (key, start) = self.start().map_err(io::Error::other)?;
+        let (key, start) = self.start();
         bulk::file::seal(&key, &start, &meter, threads, input, output)
     }
 
@@ -277,10 +282,10 @@ impl Encryptor {
     /// which must be [finished](EncryptWriter::finish).
     ///
     /// # Errors
-    /// When writing fails or the system has no random bytes to give.
+    /// When writing fails.
     pub fn writer<W: Write>(self, mut output: W) -> io::Result<EncryptWriter<W>> {
         let meter = self.meter.clone();
-        let (key, start) = self.start().map_err(io::Error::other)?;
+        let (key, start) = self.start();
         output.write_all(&start)?;
         Ok(EncryptWriter::new(output, &key, meter))
     }
@@ -288,23 +293,23 @@ impl Encryptor {
     /// As [`Encryptor::writer`], for `tokio::io`.
     ///
     /// # Errors
-    /// When writing fails or the system has no random bytes to give.
+    /// When writing fails.
     #[cfg(feature = "tokio")]
     pub async fn async_writer<W: tokio::io::AsyncWrite + Unpin>(
         self,
         mut output: W,
     ) -> io::Result<crate::AsyncEncryptWriter<W>> {
         let meter = self.meter.clone();
-        let (key, start) = self.start().map_err(io::Error::other)?;
+        let (key, start) = self.start();
         tokio::io::AsyncWriteExt::write_all(&mut output, &start).await?;
         Ok(crate::AsyncEncryptWriter::new(output, &key, meter))
     }
 
     /// The payload's key, and the bytes that stand before its first segment.
-    fn start(self) -> Result<(SealKey, Vec<u8>), RandomnessError> {
+    fn start(self) -> (SealKey, Vec<u8>) {
         let (key, floe_header) = SealKey::create(
             self.payload_key.expose(),
-            random::bytes()?,
+            self.floe_iv,
             &self.payload_aad,
             self.segment_len,
             self.backend,
@@ -314,7 +319,7 @@ impl Encryptor {
             false => self.header,
         };
         start.extend(floe_header);
-        Ok((key, start))
+        (key, start)
     }
 
     /// How long is what stands before FLOE's header.
@@ -463,22 +468,24 @@ impl Recipe {
         pairs: &[NewPair],
         meter: Meter,
     ) -> Result<Encryptor, PrepareError> {
-        let envelope_id = EnvelopeId(random::bytes()?);
         let dek = Secret::<32>::random()?;
-        let keyslots = pairs
-            .iter()
-            .map(|pair| pair.keyslot(&envelope_id, &dek).map(Keyslot::from))
-            .collect::<Result<Vec<_>, _>>()?;
-        let header = Header::new(envelope_id, self.context.clone(), keyslots)?;
-        let header_key = schedule::header_key(dek.expose(), &envelope_id);
+        let mut drawn = Drawn::new(EnvelopeId::LEN + FLOE_IV_LEN + DEK_NONCE_LEN * pairs.len())?;
+        let envelope_id = EnvelopeId(drawn.take());
+        let floe_iv = drawn.take();
+        let keyslots =
+            pairs.iter().map(|pair| pair.keyslot(&envelope_id, &drawn.take(), &dek).into());
+        let header = Header::new(envelope_id, self.context.clone(), keyslots.collect())?;
+        let (payload_key, header_key) =
+            schedule::payload_and_header_key(dek.expose(), &envelope_id);
         let payload_aad =
             schedule::payload_aad(header.payload_suite(), &envelope_id, header.context());
         Ok(Encryptor {
             header: header.encode(Padding::Standard)?.sign(&header_key),
             detached: false,
             envelope_id,
-            payload_key: Secret::copy_of(&schedule::payload_key(dek.expose(), &envelope_id)),
+            payload_key: Secret::copy_of(&payload_key),
             payload_aad,
+            floe_iv,
             segment_len: self.segment_len,
             backend: self.backend,
             threads: self.threads,

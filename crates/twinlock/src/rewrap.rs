@@ -17,6 +17,7 @@ use twinlock_keys::{
 use crate::decrypt::{Decryptor, OpenError, OpenHeader};
 use crate::encrypt::{PrepareError, check_uris};
 use crate::limits::PairLimits;
+use crate::random;
 use crate::shares::{KeyslotFailure, NewPair, ShareFailure, open_keyslot};
 
 mod shared;
@@ -483,8 +484,11 @@ impl<'a> Work<'a> {
         let pairs = self.make_pairs(header).await?;
         let mut fresh = pairs
             .into_iter()
-            .map(|pair| pair.keyslot(&header.envelope_id(), &open.dek).map(Keyslot::from))
-            .collect::<Result<Vec<_>, _>>()?
+            .map(|pair| {
+                let nonce = random::bytes()?;
+                Ok(pair.keyslot(&header.envelope_id(), &nonce, &open.dek).into())
+            })
+            .collect::<Result<Vec<Keyslot>, PrepareError>>()?
             .into_iter();
         let mut keyslots = Vec::new();
         for (keyslot, action) in &self.keyslots {

@@ -1,8 +1,10 @@
 //! The key step: what is asked of holders before any bulk work.
 
 use futures_util::future::join;
+use twinlock_format::limits::DEK_NONCE_LEN;
+use twinlock_format::schedule::{self, KekInfo};
 use twinlock_format::{
-    EncryptionContext, EnvelopeId, PairId, PairKeyslot, ShareSlot, Side, WrappedPair, schedule,
+    EncryptionContext, EnvelopeId, PairId, PairKeyslot, ShareSlot, Side, WrappedPair,
 };
 use twinlock_keys::{
     CustomerKey, HolderError, KeyHolder, KeyUri, ProviderKey, Secret, Share, ShareAlgorithm,
@@ -19,6 +21,7 @@ pub(crate) struct NewPair {
     provider: Share,
     customer: Share,
     wrapped: WrappedPair,
+    kek_info: KekInfo,
 }
 
 impl NewPair {
@@ -40,23 +43,25 @@ impl NewPair {
         .await;
         let wrapped = WrappedPair::new(pair_id, provider_slot?, customer_slot?)
             .map_err(|_| PrepareError::SameKey { uri: provider.holder().uri().clone() })?;
-        Ok(Self { provider: provider_share, customer: customer_share, wrapped })
+        let kek_info = KekInfo::of(&wrapped);
+        Ok(Self { provider: provider_share, customer: customer_share, wrapped, kek_info })
     }
 
     pub(crate) fn pair_id(&self) -> PairId {
         self.wrapped.pair_id()
     }
 
-    /// A keyslot of this pair for one envelope.
+    /// A keyslot of this pair for one envelope. The nonce is random.
     pub(crate) fn keyslot(
         &self,
         envelope_id: &EnvelopeId,
+        nonce: &[u8; DEK_NONCE_LEN],
         dek: &Secret<32>,
-    ) -> Result<PairKeyslot, PrepareError> {
+    ) -> PairKeyslot {
         let shares = (self.provider.expose(), self.customer.expose());
-        let kek = schedule::kek(shares.0, shares.1, envelope_id, &self.wrapped);
-        let wrapped_dek = schedule::wrap_dek(&kek, envelope_id, &random::bytes()?, dek.expose());
-        Ok(PairKeyslot::new(self.wrapped.clone(), wrapped_dek))
+        let kek = self.kek_info.kek(shares.0, shares.1, envelope_id);
+        let wrapped_dek = schedule::wrap_dek(&kek, envelope_id, nonce, dek.expose());
+        PairKeyslot::new(self.wrapped.clone(), wrapped_dek)
     }
 }
 

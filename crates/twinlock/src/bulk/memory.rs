@@ -292,7 +292,12 @@ struct Sealing<'a> {
 
 impl<'a> Sealing<'a> {
     fn new(key: &SealKey, size: Size, meter: &'a Meter) -> Self {
-        Self { sealer: key.sealer(), ivs: SegmentIvs::new(), size, meter }
+        Self {
+            sealer: key.sealer(),
+            ivs: SegmentIvs::of_segments(in_memory(size.layout.segments())),
+            size,
+            meter,
+        }
     }
 
     fn block(

@@ -274,7 +274,7 @@ async fn who_comes_while_a_share_is_asked_for_waits_for_it() {
 /// The header of an envelope without a payload.
 fn envelope_header(pair: &NewPair, context: &EncryptionContext) -> UnverifiedHeader {
     let (id, dek) = (EnvelopeId(crate::random::bytes().unwrap()), Secret::<32>::random().unwrap());
-    let keyslot = Keyslot::from(pair.keyslot(&id, &dek).unwrap());
+    let keyslot = Keyslot::from(pair.keyslot(&id, &[5; 12], &dek));
     let header = Header::new(id, context.clone(), vec![keyslot]).unwrap();
     let key = schedule::header_key(dek.expose(), &id);
     UnverifiedHeader::parse(header.encode(Padding::Standard).unwrap().sign(&key)).unwrap()

@@ -6,6 +6,7 @@ use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::num::NonZeroUsize;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use twinlock_floe::Backend;
 use twinlock_format::{Header, HeaderError, UnverifiedHeader, schedule};
@@ -258,7 +259,9 @@ fn newer(open: OpenHeader, pending: Option<&UnverifiedHeader>) -> Found {
         })
         .and_then(|pending| pending.clone().verify(&key).ok());
     match pending {
-        Some(header) => Found { open: OpenHeader { header, ..open }, repair: true },
+        Some(header) => {
+            Found { open: OpenHeader { header: Arc::new(header), ..open }, repair: true }
+        }
         None => Found { open, repair: false },
     }
 }

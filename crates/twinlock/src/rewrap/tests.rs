@@ -128,7 +128,7 @@ fn a_keyslot_of_a_newer_version_is_kept_byte_for_byte() {
     let context = EncryptionContext::new();
     let keyslots = [(); 2].map(|()| {
         let pair = now(NewPair::make(&p, &old, &context, true)).unwrap();
-        Keyslot::from(pair.keyslot(&id, &dek).unwrap())
+        Keyslot::from(pair.keyslot(&id, &[5; 12], &dek))
     });
     let key = schedule::header_key(dek.expose(), &id);
     let known = Header::new(id, context, keyslots.into()).unwrap();

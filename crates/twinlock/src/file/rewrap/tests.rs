@@ -453,7 +453,7 @@ fn forged(rig: &Rig, id: EnvelopeId, len: usize) -> Vec<u8> {
     let dek = Secret::<32>::random().unwrap();
     let (provider, customer) = (rig.provider("p"), rig.customer("old"));
     let pair = now(NewPair::make(&provider, &customer, &context, true)).unwrap();
-    let keyslot = Keyslot::from(pair.keyslot(&id, &dek).unwrap());
+    let keyslot = Keyslot::from(pair.keyslot(&id, &[5; 12], &dek));
     let header = Header::new(id, context, vec![keyslot]).unwrap();
     header.encode(Padding::FillTo(len)).unwrap().sign(&schedule::header_key(dek.expose(), &id))
 }
