@@ -1,5 +1,6 @@
 //! Many envelopes under one share pair.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use twinlock_keys::{HolderError, KeyUri, Side};
@@ -54,7 +55,7 @@ pub struct Batch {
 
 /// A pair for each keyslot.
 struct Pairs {
-    pairs: Vec<NewPair>,
+    pairs: Arc<[NewPair]>,
     usage: Usage,
 }
 
@@ -72,15 +73,21 @@ impl Batch {
     /// When a holder fails or its key is of no use here. The next call asks
     /// again.
     pub async fn encryptor(&self) -> Result<Encryptor, PrepareError> {
+        // Several at a time: only the pairs are waited for.
+        let (pairs, meter) = self.begin_envelope().await?;
+        self.recipe.encryptor(&pairs, meter)
+    }
+
+    /// The pairs for one envelope more, and the meter for its plaintext.
+    async fn begin_envelope(&self) -> Result<(Arc<[NewPair]>, Meter), PrepareError> {
         let mut turn = self.pairs.turn().await?;
         let now = Instant::now();
         if !turn.value.as_ref().is_some_and(|pairs| pairs.usage.is_within(&self.limits, now)) {
-            turn.value = None; // wiped before there is another
+            turn.value = None; // let go before there is another
             turn.value = Some(self.new_pairs(now, &mut turn).await?);
         }
-        let pairs = turn.value.as_mut().expect("made above");
-        let meter = Meter::from_iter([pairs.usage.begin_envelope()]);
-        self.recipe.encryptor(&pairs.pairs, meter)
+        let Pairs { pairs, usage } = turn.value.as_mut().expect("made above");
+        Ok((Arc::clone(pairs), Meter::from_iter([usage.begin_envelope()])))
     }
 
     /// [`Batch::encryptor`] for callers without an async runtime: it runs one
@@ -102,7 +109,7 @@ impl Batch {
         turn: &mut State<Pairs, HolderFailure>,
     ) -> Result<Pairs, PrepareError> {
         match self.recipe.new_pairs().await {
-            Ok(pairs) => Ok(Pairs { pairs, usage: Usage::since(now) }),
+            Ok(pairs) => Ok(Pairs { pairs: pairs.into(), usage: Usage::since(now) }),
             Err(error) => {
                 if let Some(failure) = HolderFailure::of(&error) {
                     self.pairs.fail(turn, failure);
