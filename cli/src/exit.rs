@@ -113,7 +113,7 @@ impl Kind {
 }
 
 /// Why a verb failed: what happened, to what, and what to do next.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Failure {
     pub(crate) kind: Kind,
     pub(crate) message: String,

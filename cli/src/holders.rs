@@ -13,7 +13,7 @@ mod spared;
 #[cfg_attr(not(feature = "vault"), path = "holders/vault_missing.rs")]
 pub(crate) mod vault;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use tokio::runtime::Runtime;
 use tokio::sync::Mutex;
@@ -215,9 +215,21 @@ pub(crate) async fn open_envelope(
     settings: &Settings,
     opened: &Opened,
 ) -> Result<Envelope, Failure> {
+    open_envelope_of_many(candidates, &decryptor, settings, opened, &LastEquipped::default()).await
+}
+
+/// As [`open_envelope`], one of many: `last` is what the one before was opened
+/// with, by the same decryptor and settings.
+pub(crate) async fn open_envelope_of_many(
+    candidates: Vec<Candidate>,
+    decryptor: &Decryptor,
+    settings: &Settings,
+    opened: &Opened,
+    last: &LastEquipped,
+) -> Result<Envelope, Failure> {
     let mut first_failure = None;
     for Candidate { header, from } in candidates {
-        match open_with_header(header, decryptor.clone(), settings, opened).await {
+        match open_with_header(header, decryptor, settings, opened, last).await {
             Ok(envelope) if from == HeaderFrom::Detached => return Ok(envelope.detached()),
             Ok(envelope) => return Ok(envelope),
             Err(failure) => _ = first_failure.get_or_insert(failure),
@@ -228,17 +240,58 @@ pub(crate) async fn open_envelope(
 
 async fn open_with_header(
     header: UnverifiedHeader,
-    decryptor: Decryptor,
+    decryptor: &Decryptor,
     settings: &Settings,
     opened: &Opened,
+    last: &LastEquipped,
 ) -> Result<Envelope, Failure> {
     decryptor.check(&header)?;
-    let Equipped { decryptor, unresolved } =
-        Equipped::of(decryptor, &[header.header()], settings, opened).await?;
+    let equipped = match last.of(header.header()) {
+        Some(equipped) => equipped,
+        None => {
+            let decryptor = decryptor.clone();
+            let equipped = Equipped::of(decryptor, &[header.header()], settings, opened).await?;
+            last.set(header.header(), equipped)
+        }
+    };
+    let Equipped { decryptor, unresolved } = &*equipped;
     decryptor.open(header).await.map_err(|error| match (error, unresolved) {
         // The alias that could not be resolved may be the key that is missing.
-        (OpenError::NoKeyslot { .. }, Some(failure)) => failure,
+        (OpenError::NoKeyslot { .. }, Some(failure)) => failure.clone(),
         (error, _) => Failure::from(error),
+    })
+}
+
+/// What the header before was opened with: the next one of a tree nearly always
+/// names the same keys, and to look them up takes as long as to open a small file.
+#[derive(Default)]
+pub(crate) struct LastEquipped(std::sync::Mutex<Option<(KeyNames, Arc<Equipped>)>>);
+
+/// What the keyslots of a header call their keys, one after the other.
+type KeyNames = Vec<(String, String)>;
+
+impl LastEquipped {
+    fn of(&self, header: &Header) -> Option<Arc<Equipped>> {
+        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (names, equipped) = last.as_ref()?;
+        let names = names.iter().map(|(provider, customer)| (&**provider, &**customer));
+        names.eq(key_names(header)).then(|| Arc::clone(equipped))
+    }
+
+    fn set(&self, header: &Header, equipped: Equipped) -> Arc<Equipped> {
+        let owned = |(provider, customer): (&str, &str)| (provider.to_owned(), customer.to_owned());
+        let names = key_names(header).map(owned).collect();
+        let equipped = Arc::new(equipped);
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = Some((names, Arc::clone(&equipped)));
+        equipped
+    }
+}
+
+fn key_names(header: &Header) -> impl Iterator<Item = (&str, &str)> {
+    header.supported_keyslots().map(|keyslot| {
+        let pair = keyslot.pair();
+        (pair.provider().uri(), pair.customer().uri())
     })
 }
 
@@ -351,7 +404,10 @@ fn may_be_named(header: &Header, side: Side, spec: &KeySpec, settings: &Settings
             Side::Provider => pair.provider(),
             Side::Customer => pair.customer(),
         };
-        KeyUri::parse(share.uri()).is_ok_and(|uri| names.iter().any(|name| name.same_key(&uri)))
+        // Nearly always it is our own spelling.
+        share.uri() == ours.as_str()
+            || KeyUri::parse(share.uri())
+                .is_ok_and(|uri| names.iter().any(|name| name.same_key(&uri)))
     })
 }
 

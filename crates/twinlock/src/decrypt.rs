@@ -304,6 +304,9 @@ impl Decryptor {
 
     /// True if `uri`, as a header has it, names `key`.
     pub(crate) fn names(&self, uri: &str, key: &KeyUri) -> bool {
+        if uri == key.as_str() {
+            return true; // a key's own spelling, as headers have it
+        }
         let Ok(uri) = KeyUri::parse(uri) else { return false };
         let moved = self.moved.iter().filter(|(from, _)| from.same_key(&uri)).map(|(_, to)| to);
         moved.chain([&uri]).any(|uri| uri.same_key(key))

@@ -9,8 +9,8 @@ use tokio::runtime::Runtime;
 use twinlock::{Decryptor, Envelope, PairLimits, UnwrapCache};
 
 use crate::exit::Failure;
-use crate::holders::{self, Opened};
-use crate::input::Input;
+use crate::holders::{self, LastEquipped, Opened};
+use crate::input::{Candidate, Input};
 use crate::settings::Settings;
 
 /// Shared by all workers: holders are opened once, and asked once for
@@ -19,6 +19,7 @@ pub(in crate::verbs) struct Keys {
     pub(in crate::verbs) settings: Settings,
     pub(in crate::verbs) opened: Opened,
     decryptor: Decryptor,
+    last: LastEquipped,
     /// The last field: holders are used as long as it lives.
     pub(in crate::verbs) runtime: Runtime,
 }
@@ -30,13 +31,23 @@ impl Keys {
         // Workers have a file each.
         let decryptor = decryptor.cache(cache).threads(NonZeroUsize::MIN);
         let runtime = holders::runtime()?;
-        Ok(Self { settings, opened: Opened::sparing(), decryptor, runtime })
+        let (opened, last) = (Opened::sparing(), LastEquipped::default());
+        Ok(Self { settings, opened, decryptor, last, runtime })
     }
 
     pub(in crate::verbs) fn open(&self, input: &mut Input) -> Result<Envelope, Failure> {
         let headers = input.headers()?;
-        let decryptor = self.decryptor.clone();
-        let opening = holders::open_envelope(headers, decryptor, &self.settings, &self.opened);
+        self.open_one_of(headers, input)
+    }
+
+    /// The first of these headers of `input` that opens.
+    pub(in crate::verbs) fn open_one_of(
+        &self,
+        headers: Vec<Candidate>,
+        input: &Input,
+    ) -> Result<Envelope, Failure> {
+        let Self { settings, opened, decryptor, last, .. } = self;
+        let opening = holders::open_envelope_of_many(headers, decryptor, settings, opened, last);
         self.wait(opening).map_err(|failure| failure.about(input.name()))
     }
 
