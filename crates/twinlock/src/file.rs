@@ -4,13 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, Metadata};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
-
-use tempfile::NamedTempFile;
 
 use crate::{DecryptError, Decryptor, Encryptor, Envelope, read_header};
 
 mod detached;
+mod growing;
 mod headers;
 mod reencrypt;
 mod rewrap;
@@ -18,6 +16,8 @@ mod target;
 
 pub use crate::bulk::file::{Changed, InputFailed, is_as_before};
 pub use detached::{commit_detached, decrypt_file_detached, encrypt_file_detached};
+use growing::Growing;
+pub use growing::remove_unfinished;
 pub use headers::Headers;
 pub use reencrypt::{FileReencrypt, ReencryptFileError, reencrypt_file};
 pub use rewrap::{
@@ -27,17 +27,17 @@ pub use rewrap::{
 
 /// A new file that appears at its place whole or not at all.
 ///
-/// It grows under a temporary name in the same folder. [`commit`] flushes it to
-/// the disk and renames it; a dropped one is removed. For a process that ends
-/// without dropping (a signal) there is [`remove_unfinished`].
+/// It grows without a name, or, where the system knows no such files and to
+/// replace another, under a temporary name in the same folder. [`commit`] flushes
+/// it to the disk and gives it its name; a dropped one is gone. For a process
+/// that ends without dropping (a signal) there is [`remove_unfinished`].
 ///
 /// [`commit`]: OutputFile::commit
 pub struct OutputFile {
-    temporary: NamedTempFile,
+    growing: Growing,
     path: PathBuf,
     overwrite: bool,
     like: Option<Metadata>,
-    _listed: Unfinished,
 }
 
 impl OutputFile {
@@ -66,23 +66,33 @@ impl OutputFile {
         Self::begin(path, overwrite, Some(source))
     }
 
+    /// As [`OutputFile::create_like`] for a new file, where none is expected, say
+    /// in a folder that was just made: one that is there all the same shows in
+    /// `commit`. To look costs as much as half of making a small file.
+    ///
+    /// # Errors
+    /// When the folder cannot be written to.
+    pub fn create_unseen(path: &Path, source: Metadata) -> io::Result<Self> {
+        Self::grow(path, false, Some(source))
+    }
+
     fn begin(path: &Path, overwrite: bool, like: Option<Metadata>) -> io::Result<Self> {
         if !overwrite && path.symlink_metadata().is_ok() {
             return Err(already_exists(path));
         }
+        Self::grow(path, overwrite, like)
+    }
+
+    fn grow(path: &Path, overwrite: bool, like: Option<Metadata>) -> io::Result<Self> {
         let replaced = overwrite.then(|| path.metadata().ok()).flatten();
-        let like_now = like.as_ref().or(replaced.as_ref());
-        // A file is on the list as soon as it is there.
-        let _beginning = BEGINNING.read().unwrap_or_else(PoisonError::into_inner);
-        let temporary = new_temporary(folder_of(path), like_now)?;
-        let listed = Unfinished::list(temporary.path());
-        Ok(Self { temporary, path: path.to_owned(), overwrite, like, _listed: listed })
+        let growing = Growing::begin(path, overwrite, like.as_ref().or(replaced.as_ref()))?;
+        Ok(Self { growing, path: path.to_owned(), overwrite, like })
     }
 
     /// The file itself.
     #[must_use]
     pub fn file(&mut self) -> &mut File {
-        self.temporary.as_file_mut()
+        self.growing.file_mut()
     }
 
     /// Puts the file at its place, after its bytes are on the disk.
@@ -143,22 +153,24 @@ impl OutputFile {
         use rustix::fs::{Advice, fadvise};
         // Linux writes what is dirty before it could drop it. Elsewhere, and
         // where it fails, each file is waited for by itself.
-        _ = fadvise(self.temporary.as_file(), 0, None, Advice::DontNeed);
+        _ = fadvise(self.growing.file(), 0, None, Advice::DontNeed);
     }
 
     /// Has its bytes, mode and time on the disk.
     fn sync(&mut self) -> io::Result<()> {
-        self.temporary.flush()?;
         self.take_over_mode()?;
         if let Some(source) = &self.like {
-            self.temporary.as_file().set_modified(source.modified()?)?;
+            self.growing.file().set_modified(source.modified()?)?;
         }
-        self.temporary.as_file().sync_all()
+        self.growing.file().sync_all()
     }
 
     fn take_over_mode(&self) -> io::Result<()> {
         let Some(source) = &self.like else { return Ok(()) };
-        let file = self.temporary.as_file();
+        if is_for_its_owner(source) {
+            return Ok(()); // it was made so
+        }
+        let file = self.growing.file();
         let made = file.metadata()?.permissions();
         let permissions = permissions_like(source, &made);
         if permissions != made {
@@ -169,39 +181,23 @@ impl OutputFile {
 
     /// Gives it its name. Returns the folder that it is in.
     fn place(self) -> io::Result<PathBuf> {
-        let result = match self.overwrite {
-            true => self.temporary.persist(&self.path),
-            false => self.temporary.persist_noclobber(&self.path),
-        };
-        match result {
-            Ok(_) => Ok(folder_of(&self.path).to_owned()),
-            Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {
+        match self.growing.place(&self.path, self.overwrite) {
+            Ok(()) => Ok(folder_of(&self.path).to_owned()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 Err(already_exists(&self.path))
             }
-            Err(error) => Err(error.error),
+            Err(error) => Err(error),
         }
     }
 }
 
 impl Write for OutputFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.temporary.write(bytes)
+        self.growing.file_mut().write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.temporary.flush()
-    }
-}
-
-/// Removes the temporary files of all [`OutputFile`]s of this process that are
-/// not committed: for a signal handler's thread, right before it exits.
-///
-/// No other can be begun from then on: a thread that tries waits for the exit.
-pub fn remove_unfinished() {
-    std::mem::forget(BEGINNING.write().unwrap_or_else(PoisonError::into_inner));
-    for path in unfinished().drain(..) {
-        // It may have been committed a moment ago, and be gone.
-        let _ = fs::remove_file(path);
+        self.growing.file_mut().flush()
     }
 }
 
@@ -309,19 +305,17 @@ pub fn folder_of(path: &Path) -> &Path {
     }
 }
 
-fn new_temporary(folder: &Path, like: Option<&Metadata>) -> io::Result<NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".twinlock-").suffix(".tmp").rand_bytes(16);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt as _;
-        // The system takes off what the umask forbids.
-        let mode = like.map_or(0o666, |like| like.permissions().mode() & 0o777);
-        builder.permissions(fs::Permissions::from_mode(mode | 0o600));
-    }
-    #[cfg(not(unix))]
-    let _ = like;
-    builder.tempfile_in(folder)
+/// True if a file that is made with this one's mode has no more than that: its
+/// owner can read and write it, as a growing file's has to.
+#[cfg(unix)]
+fn is_for_its_owner(source: &Metadata) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    source.permissions().mode() & 0o600 == 0o600
+}
+
+#[cfg(not(unix))]
+fn is_for_its_owner(_: &Metadata) -> bool {
+    false
 }
 
 /// What the source and the umask, under which `file` was made, both allow.
@@ -357,56 +351,26 @@ fn cannot_be_synced(error: &io::Error) -> bool {
     matches!(error.kind(), InvalidInput | PermissionDenied | Unsupported)
 }
 
-/// Held while a file is begun, and for good once those were removed.
-static BEGINNING: RwLock<()> = RwLock::new(());
-
-static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
-
-fn unfinished() -> MutexGuard<'static, Vec<PathBuf>> {
-    UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A temporary file's place on the list. It leaves when this is dropped, which
-/// is after the file got its name or was removed.
-struct Unfinished(PathBuf);
-
-impl Unfinished {
-    fn list(path: &Path) -> Self {
-        unfinished().push(path.to_owned());
-        Self(path.to_owned())
-    }
-}
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        unfinished().retain(|path| *path != self.0);
-    }
-}
-
 #[cfg(test)]
 #[cfg(unix)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
     use std::time::{Duration, SystemTime};
 
+    use super::growing::tests::{names, with_and_without_nameless};
     use super::*;
-
-    fn names(folder: &Path) -> Vec<String> {
-        let entries = fs::read_dir(folder).unwrap();
-        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
-    }
 
     #[test]
     fn a_dropped_file_leaves_nothing() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut output = OutputFile::create(&folder.path().join("out"), false).unwrap();
-        output.write_all(b"half").unwrap();
-        assert_eq!(names(folder.path()).len(), 1, "it grows under another name");
-        let listed = || unfinished().iter().any(|path| path.starts_with(folder.path()));
-        assert!(listed());
-        drop(output);
-        assert_eq!(names(folder.path()).len(), 0);
-        assert!(!listed(), "what is gone is not kept in mind");
+        with_and_without_nameless(|| {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("out");
+            let mut output = OutputFile::create(&path, false).unwrap();
+            output.write_all(b"half").unwrap();
+            assert!(!path.exists());
+            drop(output);
+            assert_eq!(names(folder.path()).len(), 0);
+        });
     }
 
     #[test]
@@ -416,90 +380,106 @@ mod tests {
         fs::write(&path, b"old").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         let output = OutputFile::create(&path, true).unwrap();
-        let growing = output.temporary.as_file().metadata().unwrap().permissions().mode();
+        let growing = output.growing.file().metadata().unwrap().permissions().mode();
         assert_eq!(growing & 0o777, 0o600);
     }
 
     #[test]
     fn a_file_that_appears_meanwhile_is_not_overwritten() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("out");
-        let mut output = OutputFile::create(&path, false).unwrap();
-        output.write_all(b"ours").unwrap();
-        fs::write(&path, b"theirs").unwrap();
-        assert_eq!(output.commit().unwrap_err().kind(), io::ErrorKind::AlreadyExists);
-        assert_eq!(fs::read(&path).unwrap(), b"theirs");
-        assert_eq!(names(folder.path()), ["out"]);
-        assert!(OutputFile::create(&path, false).is_err());
-        let mut output = OutputFile::create(&path, true).unwrap();
-        output.write_all(b"ours").unwrap();
-        output.commit().unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"ours");
+        with_and_without_nameless(|| {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("out");
+            let mut output = OutputFile::create(&path, false).unwrap();
+            output.write_all(b"ours").unwrap();
+            fs::write(&path, b"theirs").unwrap();
+            assert_eq!(output.commit().unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+            assert_eq!(fs::read(&path).unwrap(), b"theirs");
+            assert_eq!(names(folder.path()), ["out"]);
+            assert!(OutputFile::create(&path, false).is_err());
+            let source = path.metadata().unwrap();
+            let unseen = OutputFile::create_unseen(&path, source).unwrap();
+            assert_eq!(unseen.commit().unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+            assert_eq!(fs::read(&path).unwrap(), b"theirs");
+            let mut output = OutputFile::create(&path, true).unwrap();
+            output.write_all(b"ours").unwrap();
+            output.commit().unwrap();
+            assert_eq!(fs::read(&path).unwrap(), b"ours");
+        });
     }
 
     #[test]
     fn of_several_files_each_is_put_at_its_place_or_fails_by_itself() {
-        let folder = tempfile::tempdir().unwrap();
-        let [one, two, three] = ["one", "two", "three"].map(|name| folder.path().join(name));
-        let files = [&one, &two, &three].map(|path| {
-            let mut output = OutputFile::create(path, false).unwrap();
-            output.write_all(b"ours").unwrap();
-            output
+        with_and_without_nameless(|| {
+            let folder = tempfile::tempdir().unwrap();
+            let [one, two, three] = ["one", "two", "three"].map(|name| folder.path().join(name));
+            let files = [&one, &two, &three].map(|path| {
+                let mut output = OutputFile::create(path, false).unwrap();
+                output.write_all(b"ours").unwrap();
+                output
+            });
+            fs::write(&two, b"theirs").unwrap();
+            let results = OutputFile::commit_all(files.into());
+            assert!(results[0].is_ok() && results[2].is_ok());
+            assert_eq!(results[1].as_ref().unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+            for (path, bytes) in [(&one, b"ours".as_slice()), (&two, b"theirs"), (&three, b"ours")]
+            {
+                assert_eq!(fs::read(path).unwrap(), bytes);
+            }
+            assert_eq!(names(folder.path()).len(), 3, "nothing is left behind");
         });
-        fs::write(&two, b"theirs").unwrap();
-        let results = OutputFile::commit_all(files.into());
-        assert!(results[0].is_ok() && results[2].is_ok());
-        assert_eq!(results[1].as_ref().unwrap_err().kind(), io::ErrorKind::AlreadyExists);
-        for (path, bytes) in [(&one, b"ours".as_slice()), (&two, b"theirs"), (&three, b"ours")] {
-            assert_eq!(fs::read(path).unwrap(), bytes);
-        }
-        assert_eq!(names(folder.path()).len(), 3, "nothing is left behind");
     }
 
     #[test]
     fn a_file_like_another_is_never_more_readable_than_that() {
-        let folder = tempfile::tempdir().unwrap();
-        let (source, path) = (folder.path().join("source"), folder.path().join("out"));
-        fs::write(&source, b"x").unwrap();
-        fs::set_permissions(&source, fs::Permissions::from_mode(0o640)).unwrap();
-        let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
-        File::options().write(true).open(&source).unwrap().set_modified(long_ago).unwrap();
+        with_and_without_nameless(|| {
+            let folder = tempfile::tempdir().unwrap();
+            let (source, path) = (folder.path().join("source"), folder.path().join("out"));
+            fs::write(&source, b"x").unwrap();
+            fs::set_permissions(&source, fs::Permissions::from_mode(0o640)).unwrap();
+            let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+            File::options().write(true).open(&source).unwrap().set_modified(long_ago).unwrap();
 
-        let metadata = source.metadata().unwrap();
-        let output = OutputFile::create_like(&path, false, metadata).unwrap();
-        let growing = output.temporary.as_file().metadata().unwrap().permissions().mode();
-        assert_eq!(growing & 0o777 & !0o640, 0, "{growing:o}");
-        output.commit().unwrap();
-        let made = path.metadata().unwrap();
-        assert_eq!(made.permissions().mode() & 0o777, 0o640);
-        assert_eq!(made.modified().unwrap(), long_ago);
+            let metadata = source.metadata().unwrap();
+            let output = OutputFile::create_like(&path, false, metadata).unwrap();
+            let growing = output.growing.file().metadata().unwrap().permissions().mode();
+            assert_eq!(growing & 0o777 & !0o640, 0, "{growing:o}");
+            output.commit().unwrap();
+            let made = path.metadata().unwrap();
+            assert_eq!(made.permissions().mode() & 0o777, 0o640);
+            assert_eq!(made.modified().unwrap(), long_ago);
+        });
     }
 
     #[test]
     fn a_read_only_source_can_be_written_like() {
-        let folder = tempfile::tempdir().unwrap();
-        let (source, path) = (folder.path().join("source"), folder.path().join("out"));
-        fs::write(&source, b"x").unwrap();
-        fs::set_permissions(&source, fs::Permissions::from_mode(0o444)).unwrap();
-        let mut output = OutputFile::create_like(&path, false, source.metadata().unwrap()).unwrap();
-        output.write_all(b"y").unwrap();
-        output.commit().unwrap();
-        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o444);
+        with_and_without_nameless(|| {
+            let folder = tempfile::tempdir().unwrap();
+            let (source, path) = (folder.path().join("source"), folder.path().join("out"));
+            fs::write(&source, b"x").unwrap();
+            fs::set_permissions(&source, fs::Permissions::from_mode(0o444)).unwrap();
+            let mut output =
+                OutputFile::create_like(&path, false, source.metadata().unwrap()).unwrap();
+            output.write_all(b"y").unwrap();
+            output.commit().unwrap();
+            assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o444);
+        });
     }
 
     #[test]
     fn a_source_that_runs_as_its_owner_does_not_make_a_file_that_runs_as_ours() {
-        let folder = tempfile::tempdir().unwrap();
-        let (source, path) = (folder.path().join("source"), folder.path().join("out"));
-        fs::write(&source, b"x").unwrap();
-        // What the umask of this process leaves of 0777, asked without changing it.
-        fs::DirBuilder::new().create(folder.path().join("probe")).unwrap();
-        let allowed = folder.path().join("probe").metadata().unwrap().permissions().mode();
-        fs::set_permissions(&source, fs::Permissions::from_mode(0o6777)).unwrap();
-        let output = OutputFile::create_like(&path, false, source.metadata().unwrap()).unwrap();
-        output.commit().unwrap();
-        let made = path.metadata().unwrap().permissions().mode() & 0o7777;
-        assert_eq!(made, allowed & 0o777, "{made:o}");
+        with_and_without_nameless(|| {
+            let folder = tempfile::tempdir().unwrap();
+            let (source, path) = (folder.path().join("source"), folder.path().join("out"));
+            fs::write(&source, b"x").unwrap();
+            // What the umask of this process leaves of 0777, asked without changing it.
+            fs::DirBuilder::new().create(folder.path().join("probe")).unwrap();
+            let allowed = folder.path().join("probe").metadata().unwrap().permissions().mode();
+            fs::set_permissions(&source, fs::Permissions::from_mode(0o6777)).unwrap();
+            let output = OutputFile::create_like(&path, false, source.metadata().unwrap()).unwrap();
+            output.commit().unwrap();
+            let made = path.metadata().unwrap().permissions().mode() & 0o7777;
+            assert_eq!(made, allowed & 0o777, "{made:o}");
+        });
     }
 
     #[test]
