@@ -149,20 +149,22 @@ impl Input {
         headers.map_err(|error| Failure::from(error).about(&self.name))
     }
 
+    /// The same of a file that begins with `bytes`, all of which was read.
+    pub(crate) fn headers_before(&self, bytes: &[u8]) -> Result<Vec<Candidate>, Failure> {
+        let headers = Headers::read_behind(bytes, &self.file, &self.path).and_then(candidates);
+        headers.map_err(|error| Failure::from(error).about(&self.name))
+    }
+
     /// Reads the whole of a file that is not long, and a byte behind its end if
     /// there is one: then [`Input::check_unchanged`] says that it is another.
     pub(crate) fn read_whole<'a>(&mut self, buffer: &'a mut Vec<u8>) -> io::Result<&'a [u8]> {
         let len = self.len().and_then(|len| usize::try_from(len).ok());
         let wanted = len.ok_or_else(|| io::Error::other("no file of a known length"))? + 1;
-        if buffer.len() < wanted {
-            // Nothing is copied to memory that is not wiped: plaintext of other
-            // files is in the old one.
-            buffer.zeroize();
-            buffer.resize(wanted.next_power_of_two(), 0);
-        }
+        let buffer = room(buffer, wanted);
         let mut filled = 0;
-        while filled < wanted {
-            match self.read(&mut buffer[filled..wanted]) {
+        // It ends where less was read than there was room for.
+        while filled < (wanted - 1).max(1) {
+            match self.read(&mut buffer[filled..]) {
                 Ok(0) => break,
                 Ok(more) => filled += more,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -272,6 +274,16 @@ impl Seek for Input {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         self.file.seek(to).map_err(|error| self.failed(&error))
     }
+}
+
+/// The first `len` bytes of a buffer, which grows if need be. Nothing is copied
+/// then to memory that is not wiped: plaintext of other files is in the old one.
+pub(crate) fn room(buffer: &mut Vec<u8>, len: usize) -> &mut [u8] {
+    if buffer.len() < len {
+        buffer.zeroize();
+        buffer.resize(len.next_power_of_two(), 0);
+    }
+    &mut buffer[..len]
 }
 
 fn candidates(headers: Headers) -> Result<Vec<Candidate>, ReadHeaderError> {

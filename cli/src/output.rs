@@ -91,13 +91,7 @@ impl Destination {
                     Some(like) => OutputFile::create_like(path, args.force, like.clone()),
                     None => OutputFile::create(path, args.force),
                 };
-                let sink = Sink::File(Box::new(file.map_err(failed)?));
-                Ok(Output {
-                    name: path.display().to_string(),
-                    sink,
-                    written: 0,
-                    waits_for_disk: true,
-                })
+                Ok(Output::of_file(file.map_err(failed)?, path))
             }
         }
     }
@@ -126,6 +120,23 @@ enum Sink {
 }
 
 impl Output {
+    /// Begins the new file `path`, where none is expected. One that is there all the
+    /// same shows at the end.
+    pub(crate) fn create_unseen(path: &Path, like: &Metadata) -> Result<Self, Failure> {
+        let file = OutputFile::create_unseen(path, like.clone());
+        let file = file.map_err(|error| not_created(path, &error))?;
+        Ok(Self::of_file(file, path))
+    }
+
+    fn of_file(file: OutputFile, path: &Path) -> Self {
+        Self {
+            name: path.display().to_string(),
+            sink: Sink::File(Box::new(file)),
+            written: 0,
+            waits_for_disk: true,
+        }
+    }
+
     /// How many bytes it has taken.
     pub(crate) fn written(&self) -> u64 {
         self.written

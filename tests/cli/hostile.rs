@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use super::trees::{documents, text};
 use crate::support::cli::{Dir, Ended};
 use crate::vectors::{self, Vector};
 
@@ -88,6 +89,76 @@ fn appended_bytes_and_another_files_parts_end_with_3() {
         [&other[..HEADER - 32], &envelope[HEADER - 32..]].concat(),
     ] {
         refuse(&dir, "spliced", &bytes).with(3);
+    }
+}
+
+/// A small file is opened in memory, and a long one piece by piece.
+#[test]
+fn in_a_run_of_many_nothing_comes_of_what_storage_has_changed() {
+    let (dir, small) = small_envelope();
+    let long = dir.run_with(["encrypt", "-"], &[7; 600 << 10]).ok().stdout;
+    fs::create_dir(dir.path("enc")).unwrap();
+    let flips: Vec<usize> = (HEADER - 40..small.len()).chain([16, 60, 200, 600]).collect();
+    let segment = HEADER + 74 + (256 << 10);
+    let flips_of_long = [HEADER - 1, HEADER, HEADER + 73, HEADER + 80, segment, segment + 20];
+    let cuts = [HEADER - 1, HEADER, HEADER + 30, HEADER + 74, HEADER + 74 + 31, small.len() - 1];
+    let cuts_of_long = cuts.into_iter().chain([segment - 1, segment, segment + 31, long.len() - 1]);
+    let flipped = |envelope: &[u8], byte: usize| {
+        let mut bytes = envelope.to_vec();
+        bytes[byte] ^= 1 << (byte % 8);
+        bytes
+    };
+    let mut hostile = vec![
+        [&*small, &[0]].concat(),
+        [&*long, &[0]].concat(),
+        [&small[..HEADER], &long[HEADER..]].concat(),
+        [&long[..HEADER], &small[HEADER..]].concat(),
+        [&*small, &small].concat(),
+    ];
+    hostile.extend(flips.into_iter().map(|byte| flipped(&small, byte)));
+    hostile.extend(flips_of_long.into_iter().map(|byte| flipped(&long, byte)));
+    hostile.extend(cuts.into_iter().map(|len| small[..len].to_vec()));
+    hostile.extend(cuts_of_long.map(|len| long[..len].to_vec()));
+    for (number, bytes) in hostile.iter().enumerate() {
+        dir.write(&format!("enc/{number}.twl"), bytes);
+    }
+    dir.write("enc/small.twl", &small);
+    dir.write("enc/long.twl", &long);
+
+    let ended = dir.run(["decrypt", "-r", "enc", "-o", "back", "--json"]).with(6);
+    let failed = documents(&ended).into_iter().filter(|document| document["status"] == "failed");
+    let mut kinds: Vec<_> = failed.map(|it| text(&it["error"]["kind"]).to_owned()).collect();
+    assert_eq!(kinds.len(), hostile.len());
+    kinds.sort_unstable();
+    kinds.dedup();
+    assert_eq!(kinds, ["tampered", "truncated"]);
+    assert_eq!(dir.read("back/small"), b"attack at dawn");
+    assert_eq!(dir.read("back/long"), [7; 600 << 10]);
+    assert_eq!(fs::read_dir(dir.path("back")).unwrap().count(), 2);
+}
+
+/// As a rewrap leaves it that was killed.
+#[test]
+fn in_a_run_of_many_a_torn_header_is_read_through_its_journal() {
+    let dir = Dir::with_keys();
+    let new_key = dir.new_key("new");
+    fs::create_dir(dir.path("data")).unwrap();
+    let plaintexts = [("small", vec![1; 14]), ("long", vec![2; 600 << 10])];
+    for (name, bytes) in &plaintexts {
+        dir.write(&format!("data/{name}"), bytes);
+    }
+    dir.run(["encrypt", "-r", "data", "-o", "enc"]).ok();
+    for (name, _) in &plaintexts {
+        let path = format!("enc/{name}.twl");
+        let old = dir.read(&path);
+        dir.run(["rewrap", &path, "--to-customer", &new_key]).ok();
+        let new = dir.read(&path);
+        dir.write(&format!("enc/.{name}.twl.twinlock-journal"), &new[..HEADER]);
+        dir.write(&path, [&new[..HEADER / 4], &old[HEADER / 4..]].concat());
+    }
+    dir.run(["decrypt", "-r", "enc", "-o", "back", "--customer", &new_key]).ok();
+    for (name, bytes) in &plaintexts {
+        assert!(dir.read(&format!("back/{name}")) == *bytes, "{name}");
     }
 }
 

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
+use twinlock::DEFAULT_SEGMENT_LEN;
 use twinlock::file::OutputFile;
 use zeroize::Zeroizing;
 
@@ -21,12 +22,13 @@ use crate::App;
 use crate::args::{FilesArgs, OutputArgs};
 use crate::exit::{Failure, Kind};
 use crate::input::Input;
-use crate::output::Output;
+use crate::output::{Destination, Output};
 use crate::report::Outcome;
 pub(super) use keys::Keys;
 use ledger::Ledger;
 pub(super) use ledger::{counted, is_of_a_holder, is_worth_a_retry};
-use plan::{Found, Job, Plan};
+pub(super) use plan::Job;
+use plan::{Found, Plan};
 
 /// What is done with each file, by several workers at once.
 pub(super) trait Work: Sync {
@@ -39,15 +41,24 @@ pub(super) trait Work: Sync {
     /// What the output of the file `path` is called.
     fn output_name(&self, path: &Path) -> Result<PathBuf, Failure>;
 
-    /// Does the file `input`. `buffer` is the worker's, for whatever it is good.
-    fn file(&self, input: Input, to: &Path, buffer: &mut Buffer) -> Result<Done, Failure>;
+    /// Does the file `input` of `job`. `buffers` are the worker's, for whatever they are good.
+    fn file(&self, input: Input, job: &Job, buffers: &mut Buffers) -> Result<Done, Failure>;
 
     /// True if no further file needs to be tried.
     fn is_stopped(&self) -> bool;
 }
 
-/// Memory for plaintext, wiped at the end.
-pub(super) type Buffer = Zeroizing<Vec<u8>>;
+/// Memory for a file that is read, and for one that is made of it, wiped at the
+/// end: one of the two is plaintext.
+#[derive(Default)]
+pub(super) struct Buffers {
+    pub(super) input: Zeroizing<Vec<u8>>,
+    pub(super) output: Zeroizing<Vec<u8>>,
+}
+
+/// What is longer than this is not read, sealed or opened, and written in one
+/// piece: a segment, with the largest header there is.
+pub(super) const SMALL: u64 = DEFAULT_SEGMENT_LEN as u64 + (64 << 10);
 
 /// How a file was done; the length of its plaintext.
 pub(super) enum Done {
@@ -165,10 +176,10 @@ struct Made {
 impl<W: Work> Run<'_, W> {
     fn worker(&self) {
         let mut made = Vec::new();
-        let mut buffer = Buffer::default();
+        let mut buffers = Buffers::default();
         while let Some(found) = self.next() {
             match found {
-                Found::File(job) => made.extend(self.file(job, &mut buffer)),
+                Found::File(job) => made.extend(self.file(job, &mut buffers)),
                 Found::PassedOver(path, what) => self.ledger.passed_over(&path, what),
                 Found::Failed(path, failure) => self.ledger.failed(&path, None, &failure),
             }
@@ -185,8 +196,8 @@ impl<W: Work> Run<'_, W> {
         plan.next(&|path| self.work.output_name(path))
     }
 
-    fn file(&self, job: Job, buffer: &mut Buffer) -> Option<Made> {
-        let Job { from, to, is_named } = &job;
+    fn file(&self, job: Job, buffers: &mut Buffers) -> Option<Made> {
+        let Job { from, to, is_named, .. } = &job;
         if self.work.is_stopped() {
             self.ledger.not_done(from, to, None);
             return None;
@@ -195,7 +206,7 @@ impl<W: Work> Run<'_, W> {
             true => Input::open(from),
             false => Input::open_in_tree(from),
         };
-        match input.and_then(|input| self.work.file(input, to, buffer)) {
+        match input.and_then(|input| self.work.file(input, &job, buffers)) {
             Ok(Done::Made(len, output)) => {
                 let file = output.into_file().expect("outputs of many are files");
                 return Some(Made { job, len, file });
@@ -220,14 +231,34 @@ impl<W: Work> Run<'_, W> {
         for ((Job { from, to, .. }, len), placed) in jobs.into_iter().zip(placed) {
             match placed {
                 Ok(()) => self.ledger.done(&from, &to, len),
-                Err(error) => self.ledger.failed(&from, Some(&to), &Failure::file(&to, &error)),
+                Err(error) => {
+                    let failure = explained(&to, Failure::file(&to, &error));
+                    self.ledger.failed(&from, Some(&to), &failure);
+                }
             }
         }
     }
 }
 
+/// Begins the output of `job`. `len` bytes of room are made sure of, if that is given.
+pub(super) fn begin_output(
+    job: &Job,
+    args: &OutputArgs,
+    input: &Input,
+    len: Option<u64>,
+) -> Result<Output, Failure> {
+    match input.metadata() {
+        Some(like) if job.is_in_new_folder && !args.force && len.is_none() => {
+            Output::create_unseen(&job.to, like)
+        }
+        like => Destination::File(job.to.clone())
+            .open(args, like, len)
+            .map_err(|failure| explained(&job.to, failure)),
+    }
+}
+
 /// With what to do about an output that is there, where nothing was said of such.
-pub(super) fn explained(path: &Path, failure: Failure) -> Failure {
+fn explained(path: &Path, failure: Failure) -> Failure {
     match failure.kind {
         Kind::OutputExists => exists(path),
         _ => failure,
@@ -235,7 +266,7 @@ pub(super) fn explained(path: &Path, failure: Failure) -> Failure {
 }
 
 /// An output that is there, where nothing was said of such.
-pub(super) fn exists(path: &Path) -> Failure {
+fn exists(path: &Path) -> Failure {
     let message = format!("{} exists already", path.display());
     Failure::new(Kind::OutputExists, message)
         .hint("--resume leaves alone what an earlier run has done, --force makes all outputs anew")

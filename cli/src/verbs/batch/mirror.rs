@@ -18,6 +18,9 @@ pub(super) struct Mirror {
     blocked: Option<PathBuf>,
     /// The last one that is there, relative.
     made: PathBuf,
+    /// Those that are new, relative, on the way to the last one: there is nothing in
+    /// them but of this run.
+    new: Vec<PathBuf>,
 }
 
 impl Mirror {
@@ -40,11 +43,13 @@ impl Mirror {
                 return Err(Failure::usage(message).hint("name a folder beside it with -o"));
             }
         }
-        match fs::metadata(to) {
-            Ok(metadata) if metadata.is_dir() => {}
+        let is_new = match fs::metadata(to) {
+            Ok(metadata) if metadata.is_dir() => false,
             _ => make_folder(to, mode_of_root(trees)?)?,
-        }
-        Ok(Self { root: to.to_owned(), resolved: place, blocked: None, made: PathBuf::new() })
+        };
+        let (root, made) = (to.to_owned(), PathBuf::new());
+        let new = if is_new { vec![PathBuf::new()] } else { Vec::new() };
+        Ok(Self { root, resolved: place, blocked: None, made, new })
     }
 
     /// True if the file system takes two names that differ in case for one.
@@ -68,7 +73,8 @@ impl Mirror {
     pub(super) fn folders_of(&mut self, from: &Path, relative: &Path) -> Result<(), Failure> {
         for (from, relative) in self.missing(from, relative) {
             let like = fs::metadata(from).map_err(|error| Failure::file(from, &error))?;
-            make_folder(&self.root.join(relative), mode_like(&like))?;
+            let is_new = make_folder(&self.root.join(relative), mode_like(&like))?;
+            self.note(relative, is_new);
             self.made = relative.to_owned();
         }
         Ok(())
@@ -105,16 +111,29 @@ impl Mirror {
             if lies_in(&self.resolved, from) {
                 return Err(gets_outputs());
             }
-            make_folder(&place, mode_like(&like))?;
-            match is_same_folder(&place, &like) {
-                true => Err(gets_outputs()),
-                false => Ok(()),
+            let is_new = make_folder(&place, mode_like(&like))?;
+            if is_same_folder(&place, &like) {
+                return Err(gets_outputs());
             }
+            self.note(relative, is_new);
+            Ok(())
         });
         if made.is_err() && !self.is_blocked(relative) {
             self.blocked = Some(relative.to_owned());
         }
         made
+    }
+
+    /// True if `relative` lies in a folder that this run has made.
+    pub(super) fn is_in_new_folder(&self, relative: &Path) -> bool {
+        relative.parent().is_some_and(|folder| self.new.iter().any(|new| new == folder))
+    }
+
+    fn note(&mut self, folder: &Path, is_new: bool) {
+        self.new.retain(|above| folder.starts_with(above) && above != folder);
+        if is_new {
+            self.new.push(folder.to_owned());
+        }
     }
 
     /// Where `relative` is in the mirror.
@@ -163,17 +182,17 @@ fn mode_like(like: &Metadata) -> u32 {
     like.permissions().mode() & 0o777 | 0o700
 }
 
-/// Makes the folder `path`, if there is none.
-fn make_folder(path: &Path, mode: u32) -> Result<(), Failure> {
+/// Makes the folder `path`, if there is none. True if there was none.
+fn make_folder(path: &Path, mode: u32) -> Result<bool, Failure> {
     match DirBuilder::new().mode(mode).create(path) {
         Ok(()) => {
             // Not every file system lets a folder be synced.
             _ = File::open(folder_of(path)).and_then(|folder| folder.sync_all());
-            Ok(())
+            Ok(true)
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             match path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
-                true => Ok(()),
+                true => Ok(false),
                 false => Err(Failure::new(
                     Kind::Io,
                     format!("{} has to be a folder, and is something else", path.display()),
@@ -215,12 +234,34 @@ mod tests {
         fs::create_dir_all(path("tree/sub")).unwrap();
         fs::create_dir_all(path("mirror/sub")).unwrap();
         let (root, resolved) = (path("mirror"), path("mirror"));
-        let mut mirror = Mirror { root, resolved, blocked: None, made: PathBuf::new() };
+        let mut mirror =
+            Mirror { root, resolved, blocked: None, made: PathBuf::new(), new: Vec::new() };
         mirror.folder(&path("tree/sub"), Path::new("sub")).unwrap();
         for (from, relative) in [("mirror", "mounted"), ("", "above"), ("mirror/sub", "sub")] {
             let failure = mirror.folder(&path(from), Path::new(relative)).unwrap_err();
             assert!(failure.message.contains("outputs would go to"), "{failure:?}");
             assert!(mirror.place(&Path::new(relative).join("file")).is_err());
         }
+    }
+
+    #[test]
+    fn a_folder_is_new_if_this_run_has_made_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        for folder in ["tree/a/b", "tree/c", "mirror/c"] {
+            fs::create_dir_all(path(folder)).unwrap();
+        }
+        let mut mirror = Mirror::new(&[], &path("mirror")).unwrap();
+        let mut enter = |name: &str| {
+            mirror.folder(&path("tree").join(name), Path::new(name)).unwrap();
+            ["file", "a/file", "a/b/file", "c/file"]
+                .map(|file| mirror.is_in_new_folder(Path::new(file)))
+        };
+        assert_eq!(enter("a"), [false, true, false, false]);
+        assert_eq!(enter("a/b"), [false, true, true, false]);
+        assert_eq!(enter("c"), [false; 4], "what was left behind is not kept in mind");
+        let new = Mirror::new(&[], &path("new")).unwrap();
+        assert!(new.is_in_new_folder(Path::new("file")));
+        assert!(!new.is_in_new_folder(Path::new("a/file")));
     }
 }

@@ -37,11 +37,13 @@ pub(super) enum Found {
 }
 
 /// A file, and where its output goes.
-pub(super) struct Job {
-    pub(super) from: PathBuf,
-    pub(super) to: PathBuf,
+pub(in crate::verbs) struct Job {
+    pub(in crate::verbs) from: PathBuf,
+    pub(in crate::verbs) to: PathBuf,
     /// True if somebody named it, and may mean what a link leads to.
     pub(super) is_named: bool,
+    /// True if the output's folder is new: nobody can have put anything there.
+    pub(super) is_in_new_folder: bool,
 }
 
 /// What an output is called that is made of a file with this path.
@@ -136,7 +138,10 @@ impl Plan {
         };
         match placed {
             Ok(Some(Placed::Twice)) => Some(Found::PassedOver(from, "file that was named before")),
-            Ok(Some(Placed::At(to))) => Some(Found::File(Job { from, to, is_named: true })),
+            Ok(Some(Placed::At(to))) => {
+                let job = Job { from, to, is_named: true, is_in_new_folder: false };
+                Some(Found::File(job))
+            }
             Ok(None) => None,
             Err(failure) => {
                 let failure = failure.about(from.display());
@@ -191,7 +196,9 @@ impl Plan {
                 made.err().map(|failure| Found::Failed(path, failure))
             }
             EntryKind::File => Some(match self.place_in_tree(&path, &relative, naming) {
-                Ok(to) => Found::File(Job { from: path, to, is_named: false }),
+                Ok((to, is_in_new_folder)) => {
+                    Found::File(Job { from: path, to, is_named: false, is_in_new_folder })
+                }
                 Err(failure) => {
                     let failure = failure.about(path.display());
                     Found::Failed(path, failure)
@@ -202,12 +209,13 @@ impl Plan {
         }
     }
 
+    /// Where the output goes, and whether its folder is new.
     fn place_in_tree(
         &mut self,
         from: &Path,
         relative: &Path,
         naming: Naming<'_>,
-    ) -> Result<PathBuf, Failure> {
+    ) -> Result<(PathBuf, bool), Failure> {
         let relative = self.in_mirror(relative);
         let output = naming(&relative)?;
         if self.taken.folds {
@@ -218,8 +226,9 @@ impl Plan {
             mirror.folders_of_tree(from, &relative)?;
         }
         let to = mirror.place(&output)?;
+        let is_in_new_folder = mirror.is_in_new_folder(&relative);
         self.taken.refuse_inputs(&to)?;
-        Ok(to)
+        Ok((to, is_in_new_folder))
     }
 
     fn in_mirror(&self, relative: &Path) -> PathBuf {

@@ -1,19 +1,20 @@
 //! `twinlock decrypt` of many files
 
 use std::fs;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use twinlock::Envelope;
+use twinlock::{DecryptSliceError, Envelope};
 
 use super::decrypt_to;
 use crate::App;
 use crate::args::DecryptArgs;
 use crate::exit::{Failure, Kind};
-use crate::input::{Input, without_suffix};
-use crate::output::Destination;
+use crate::input::{Input, room, without_suffix};
+use crate::output::Output;
 use crate::report::Outcome;
 use crate::settings::Settings;
-use crate::verbs::batch::{self, Buffer, Done, Keys, Request, Work};
+use crate::verbs::batch::{self, Buffers, Done, Job, Keys, Request, Work};
 use crate::verbs::expecting;
 
 pub(super) fn run(app: &App<'_>, args: &DecryptArgs) -> Result<Outcome, Failure> {
@@ -37,9 +38,6 @@ struct Decrypting<'a> {
     keys: Keys,
 }
 
-/// Whether there is room for less than this shows when it is written.
-const SMALL: u64 = 1 << 20;
-
 impl Work for Decrypting<'_> {
     const VERB: [&'static str; 2] = ["decrypt", "decrypted"];
 
@@ -48,28 +46,54 @@ impl Work for Decrypting<'_> {
             .ok_or_else(|| Failure::new(Kind::NotAnEnvelope, "it does not end in .twl"))
     }
 
-    fn file(&self, mut input: Input, to: &Path, _: &mut Buffer) -> Result<Done, Failure> {
-        let exists = !self.args.output.force && to.symlink_metadata().is_ok();
-        if exists && !self.args.files.resume {
-            return Err(batch::exists(to));
+    fn file(&self, mut input: Input, job: &Job, buffers: &mut Buffers) -> Result<Done, Failure> {
+        let Self { app, args, keys } = self;
+        if args.files.resume && !args.output.force && job.to.symlink_metadata().is_ok() {
+            return check_existing(&keys.open(&mut input)?, input, &job.to);
         }
-        let mut envelope = self.keys.open(&mut input)?;
-        if exists {
-            return check_existing(&envelope, input, to);
-        }
-        let destination = Destination::File(to.to_owned());
-        let large = input.len().filter(|len| *len > SMALL);
-        let output = destination.open(&self.args.output, input.metadata(), large)?;
-        let name = input.name().to_owned();
-        decrypt_to(self.app, &mut envelope, input, output)
-            .map(|(len, output)| Done::Made(len, output))
-            .map_err(|failure| failure.about_content(&name))
+        // Whether there is room for a small file shows when it is written.
+        let large = input.len().filter(|len| *len > batch::SMALL);
+        let output = batch::begin_output(job, &args.output, &input, large)?;
+        let (len, output) = match large {
+            None => decrypt_small(keys, input, output, buffers)?,
+            Some(_) => {
+                let mut envelope = keys.open(&mut input)?;
+                let name = input.name().to_owned();
+                decrypt_to(app, &mut envelope, input, output)
+                    .map_err(|failure| failure.about_content(&name))?
+            }
+        };
+        Ok(Done::Made(len, output))
     }
 
     /// A holder that is down is spared; other files may not need it, or what it
     /// said of their pair is known.
     fn is_stopped(&self) -> bool {
         false
+    }
+}
+
+/// Reads, opens and writes once.
+fn decrypt_small(
+    keys: &Keys,
+    mut input: Input,
+    mut output: Output,
+    buffers: &mut Buffers,
+) -> Result<(u64, Output), Failure> {
+    let bytes = input.read_whole(&mut buffers.input)?;
+    let envelope = keys.open_one_of(input.headers_before(bytes)?, &input)?;
+    let plaintext = room(&mut buffers.output, bytes.len()); // which is longer
+    let len = envelope
+        .decrypt_into(bytes, plaintext)
+        .map_err(|error| why_not_opened(error).about_content(input.name()))?;
+    output.write_all(&plaintext[..len])?;
+    Ok((len as u64, output))
+}
+
+fn why_not_opened(error: DecryptSliceError) -> Failure {
+    match error {
+        DecryptSliceError::Payload(error) => Failure::from(error),
+        error => Failure::from(io::Error::other(error)),
     }
 }
 

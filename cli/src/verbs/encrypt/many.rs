@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use twinlock::{Batch, DEFAULT_SEGMENT_LEN, Decryptor, EncryptionContext, Encryptor, PairLimits};
+use twinlock::{Batch, Decryptor, EncryptionContext, Encryptor, PairLimits};
 
 use super::{
     encrypt_to, note_an_envelope, note_if_envelope, roughly_encrypted, warn_of_needed_keys,
@@ -16,11 +16,11 @@ use crate::App;
 use crate::args::EncryptArgs;
 use crate::exit::{Failure, Kind};
 use crate::holders;
-use crate::input::{Input, with_suffix};
-use crate::output::{Destination, Output};
+use crate::input::{Input, room, with_suffix};
+use crate::output::Output;
 use crate::report::Outcome;
 use crate::settings::Settings;
-use crate::verbs::batch::{self, Buffer, Done, Keys, Request, Work};
+use crate::verbs::batch::{self, Buffers, Done, Job, Keys, Request, Work};
 use crate::verbs::context_of;
 
 pub(super) fn run(app: &App<'_>, args: &EncryptArgs) -> Result<Outcome, Failure> {
@@ -53,9 +53,6 @@ struct Encrypting<'a> {
     keys: Keys,
 }
 
-/// What is no longer than this is one segment, and done in one piece.
-const SMALL: u64 = DEFAULT_SEGMENT_LEN as u64 - 32;
-
 impl Work for Encrypting<'_> {
     const VERB: [&'static str; 2] = ["encrypt", "encrypted"];
 
@@ -65,19 +62,16 @@ impl Work for Encrypting<'_> {
         Ok(with_suffix(path))
     }
 
-    fn file(&self, input: Input, to: &Path, buffer: &mut Buffer) -> Result<Done, Failure> {
-        if self.args.files.resume && to.symlink_metadata().is_ok() {
-            return self.check_existing(&input, to);
+    fn file(&self, input: Input, job: &Job, buffers: &mut Buffers) -> Result<Done, Failure> {
+        if self.args.files.resume && job.to.symlink_metadata().is_ok() {
+            return self.check_existing(&input, &job.to);
         }
         // Whether there is room for a small file shows when it is written.
-        let large = input.len().filter(|len| *len > SMALL).map(roughly_encrypted);
-        let destination = Destination::File(to.to_owned());
-        let output = destination
-            .open(&self.args.output, input.metadata(), large)
-            .map_err(|failure| batch::explained(to, failure))?;
+        let large = input.len().filter(|len| *len > batch::SMALL).map(roughly_encrypted);
+        let output = batch::begin_output(job, &self.args.output, &input, large)?;
         let encryptor = self.encryptor()?;
         let (len, output) = match large {
-            None => encrypt_small(encryptor, input, output, buffer)?,
+            None => encrypt_small(encryptor, input, output, buffers)?,
             Some(_) => {
                 note_an_envelope(&input);
                 encrypt_to(self.app, encryptor, input, output)?
@@ -96,13 +90,16 @@ fn encrypt_small(
     encryptor: Encryptor,
     mut input: Input,
     mut output: Output,
-    buffer: &mut Buffer,
+    buffers: &mut Buffers,
 ) -> Result<(u64, Output), Failure> {
-    let plaintext = input.read_whole(buffer)?;
+    let plaintext = input.read_whole(&mut buffers.input)?;
     note_if_envelope(&input, plaintext);
-    let envelope = encryptor.encrypt_slice(plaintext).map_err(io::Error::other)?;
+    let len = encryptor.envelope_len(plaintext.len() as u64);
+    let len = len.and_then(|len| usize::try_from(len).ok()).expect("it is not much longer");
+    let envelope = room(&mut buffers.output, len);
+    encryptor.encrypt_into(plaintext, envelope).map_err(io::Error::other)?;
     input.check_unchanged()?;
-    output.write_all(&envelope)?;
+    output.write_all(envelope)?;
     Ok((plaintext.len() as u64, output))
 }
 

@@ -1,7 +1,8 @@
 //! The header of a file, read past a rewrap that was cut short (format.md,
 //! "Journal").
 
-use std::fs::{self, File, Metadata};
+use std::borrow::Cow;
+use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
@@ -33,7 +34,19 @@ impl Headers {
     /// When reading fails, or the file is no envelope, not even one whose
     /// header is torn.
     pub fn read(file: &File, path: &Path) -> Result<Self, ReadHeaderError> {
-        let bytes = header_bytes(file)?;
+        Self::beginning_with(header_bytes(file)?, file, path)
+    }
+
+    /// As [`Headers::read`], of a file that begins with `front`: all of it, or
+    /// so much as was read.
+    ///
+    /// # Errors
+    /// As [`Headers::read`], and when `front` ends within the header.
+    pub fn read_behind(front: &[u8], file: &File, path: &Path) -> Result<Self, ReadHeaderError> {
+        Self::beginning_with(header_of(front)?.to_vec(), file, path)
+    }
+
+    fn beginning_with(bytes: Vec<u8>, file: &File, path: &Path) -> Result<Self, ReadHeaderError> {
         let headers = Self::of(file, path, bytes.clone());
         // A rewrap that is at work now may have torn the header that was read,
         // and be done with its journal before that was looked for.
@@ -101,13 +114,19 @@ impl Headers {
 
 /// The bytes that the prefix says are the header: it is never torn.
 fn header_bytes(file: &File) -> Result<Vec<u8>, ReadHeaderError> {
-    let mut bytes = read_at_start(file, limits::PREFIX_LEN)?;
+    let mut bytes = read_at_start(file, limits::PADDING_STEP)?; // most have no more
     let len = Prefix::parse(&bytes)?.header_len();
-    bytes = read_at_start(file, len)?;
-    match bytes.len() == len {
-        true => Ok(bytes),
-        false => Err(HeaderError::Truncated { have: bytes.len(), need: len }.into()),
+    if len > bytes.len() {
+        bytes = read_at_start(file, len)?;
     }
+    bytes.truncate(header_of(&bytes)?.len());
+    Ok(bytes)
+}
+
+/// The header that `bytes` begin with.
+fn header_of(bytes: &[u8]) -> Result<&[u8], HeaderError> {
+    let need = Prefix::parse(bytes)?.header_len();
+    bytes.get(..need).ok_or(HeaderError::Truncated { have: bytes.len(), need })
 }
 
 fn read_at_start(file: &File, len: usize) -> io::Result<Vec<u8>> {
@@ -133,7 +152,7 @@ fn pending_header(
     own_bytes: &[u8],
     own: Option<&UnverifiedHeader>,
 ) -> Option<UnverifiedHeader> {
-    let bytes = journal_bytes(&journal_path(path)?, &file.metadata().ok()?)?;
+    let bytes = journal_bytes(&journal_path(path)?, file)?;
     let pending = UnverifiedHeader::parse(bytes).ok()?;
     let same_len = pending.as_bytes().len() == own_bytes.len();
     let same_id =
@@ -142,12 +161,12 @@ fn pending_header(
 }
 
 /// Of a regular file of the same owner, and not through a link.
-fn journal_bytes(journal: &Path, file: &Metadata) -> Option<Vec<u8>> {
+fn journal_bytes(journal: &Path, file: &File) -> Option<Vec<u8>> {
     // To open a named pipe would wait for its writer.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let journal = File::from(rustix::fs::open(journal, flags, Mode::empty()).ok()?);
     let metadata = journal.metadata().ok()?;
-    if !metadata.is_file() || metadata.uid() != file.uid() {
+    if !metadata.is_file() || metadata.uid() != file.metadata().ok()?.uid() {
         return None;
     }
     let mut bytes = Vec::new();
@@ -159,9 +178,20 @@ fn journal_bytes(journal: &Path, file: &Metadata) -> Option<Vec<u8>> {
 /// would be too long, or the file has none.
 pub(super) fn journal_path(path: &Path) -> Option<PathBuf> {
     const MAX_NAME_LEN: usize = 255;
-    let path = fs::canonicalize(path).ok()?;
+    let path = resolved(path)?;
     let mut name = std::ffi::OsString::from(".");
     name.push(path.file_name()?);
     name.push(".twinlock-journal");
     (name.as_bytes().len() <= MAX_NAME_LEN).then(|| path.with_file_name(name))
+}
+
+/// What a link at the end of `path` leads to. Links above do not matter: the
+/// journal is in the same folder.
+fn resolved(path: &Path) -> Option<Cow<'_, Path>> {
+    match fs::read_link(path) {
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput && path.file_name().is_some() => {
+            Some(Cow::Borrowed(path))
+        }
+        _ => fs::canonicalize(path).ok().map(Cow::Owned),
+    }
 }
