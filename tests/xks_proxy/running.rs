@@ -122,7 +122,7 @@ fn a_proxy_that_is_killed_under_load_starts_again_and_decrypts() {
         stop.store(true, Ordering::Relaxed);
     });
     proxy.decrypt(&encrypted).ok();
-    assert_eq!(names(&proxy.dir.home().join("state")), ["encryptions.json"]);
+    assert!(names(&proxy.dir.home().join("state")).contains(&"encryptions.json".to_owned()));
 }
 
 /// Readiness ends, what is in flight is answered, sessions are closed.

@@ -86,7 +86,7 @@ impl Counts {
     }
 
     /// Writes down what will be used next, if that is not there yet. It blocks,
-    /// and is called every few seconds.
+    /// and is called before anything is encrypted and then every few seconds.
     ///
     /// # Errors
     /// When the file cannot be written. Encryption goes on, and the next call
@@ -158,15 +158,11 @@ impl Count {
 
     /// True if what comes next is written down already.
     fn is_covered(&self) -> bool {
-        let used = self.used();
-        used == 0 || used + BLOCK / 2 <= self.reserved.load(Ordering::Relaxed)
+        self.used() + BLOCK / 2 <= self.reserved.load(Ordering::Relaxed)
     }
 
     fn ahead(&self) -> u64 {
-        match self.used() {
-            0 => 0,
-            used => used + BLOCK,
-        }
+        self.used() + BLOCK
     }
 }
 

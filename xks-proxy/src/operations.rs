@@ -8,6 +8,7 @@ mod metadata;
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use twinlock_pkcs11::{Done, ErrorKind, Fleet, Pkcs11Error};
 use zeroize::Zeroizing;
 
@@ -127,7 +128,7 @@ impl Call<'_> {
     }
 
     /// Notes where the time went, and turns a token's error into KMS's.
-    fn settle<T>(
+    async fn settle<T>(
         &self,
         done: Done<T>,
         members: &Members,
@@ -139,7 +140,23 @@ impl Call<'_> {
             record.hsm = Some(hsm.name().to_owned());
             self.metrics.token(hsm.name(), done.queued, done.in_token);
         }
-        done.result.map_err(|error| of_token(&error))
+        match done.result {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                Err(self.of_missing(&error, members).await)
+            }
+            result => result.map_err(|error| of_token(&error)),
+        }
+    }
+
+    /// A token that lost all of its keys is ill, and says nothing of this one.
+    async fn of_missing(&self, error: &Pkcs11Error, members: &Members) -> Refusal {
+        let others = members.keys().map(|(hsm, _)| hsm.key(&hsm.settings().health_key));
+        let others = tokio::time::timeout_at(self.until.into(), join_all(others)).await;
+        match others.is_ok_and(|others| others.iter().all(Result::is_ok)) {
+            true => of_token(error),
+            false => Refusal::new(ErrorName::Internal, FAILED)
+                .because(format!("{error}; nor has the token its health key")),
+        }
     }
 }
 
@@ -164,6 +181,7 @@ fn fleet<'a>(generation: &Generation, members: &'a Members) -> Result<&'a Fleet,
     })
 }
 
+const FAILED: &str = "The HSM failed. Retry; the proxy's log has the reason.";
 const TOO_LATE: &str = "The HSM did not answer in time. Retry.";
 
 /// What KMS makes of it counts here: it retries what is told to be transient, and
@@ -190,7 +208,7 @@ fn of_token(error: &Pkcs11Error) -> Refusal {
             (ErrorName::Throttling, "The HSM has as much to do as it can. Retry later.")
         }
         ErrorKind::TimedOut => (ErrorName::DependencyTimeout, TOO_LATE),
-        _ => (ErrorName::Internal, "The HSM failed. Retry; the proxy's log has the reason."),
+        _ => (ErrorName::Internal, FAILED),
     };
     Refusal::new(name, message).because(error.to_string())
 }

@@ -47,6 +47,12 @@ async fn serve(file: &Path, config: Config, logs: &Logs<Record>) -> Result<ExitC
         counts.map_err(|error| Failure::misconfigured(format!("state_directory: {error}")))?;
     let state = State::new(&config, None, &counts).map_err(Failure::misconfigured)?;
     state.open().await.map_err(Failure::misconfigured)?;
+    counts.save().map_err(|error| Failure::misconfigured(format!("state_directory: {error}")))?;
+    if config.state_directory.is_none() {
+        tracing::warn!(
+            "without a state_directory, counts of encryptions begin anew with each start"
+        );
+    }
     let listener = Listener::bind(&config.listen).map_err(Failure::misconfigured)?;
     let operations = ops::bind(&config.operations).map_err(Failure::misconfigured)?;
 

@@ -23,7 +23,7 @@ pub(super) async fn answer(call: &Call<'_>, id: &ExternalKeyId, record: &mut Rec
     let token_aad = request.aad.for_token(&request.ciphertext_metadata, call.store.aad);
     let DecryptRequest { ciphertext, iv, tag, .. } = request;
     let done = fleet.decrypt(Sealed { iv, ciphertext, tag }, token_aad, call.left()?).await;
-    let plaintext = call.settle(done, &members, record)?;
+    let plaintext = call.settle(done, &members, record).await?;
     Ok(DecryptResponse { plaintext: &plaintext }.body())
 }
 

@@ -28,13 +28,13 @@ pub(super) async fn answer(call: &Call<'_>, id: &ExternalKeyId, record: &mut Rec
     let (sealed, integrity_value) = match request.wants_integrity_value {
         false => {
             let done = fleet.encrypt(plaintext, token_aad, left).await;
-            (call.settle(done, &members, record)?, None)
+            (call.settle(done, &members, record).await?, None)
         }
         true => {
             // Computed from what the token returned, before it decrypts that.
             let value = cdiv(request.aad, metadata);
             let done = fleet.encrypt_checked(plaintext, token_aad, left, value).await;
-            let (sealed, value) = call.settle(done, &members, record)?;
+            let (sealed, value) = call.settle(done, &members, record).await?;
             (sealed, Some(value))
         }
     };
