@@ -11,6 +11,11 @@
 //! The key is created if it is not there. `ROUNDS=9`, `SECONDS=1`, `WORKERS=1`
 //! and `THREADS=2` (of the callers' runtime) unless the environment says
 //! otherwise.
+//!
+//! Beside the rates stands the processor time of a call (Linux only): of the
+//! thread that has the session, and of all threads. The former says what rate a
+//! machine could reach that has nothing else to do; others on the same machine
+//! change it little.
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a program for measuring")]
 
 use std::error::Error;
@@ -62,23 +67,57 @@ fn main() -> Result<(), Box<dyn Error>> {
     let key = runtime.block_on(open(&uri))?;
     let sealed = runtime.block_on(key.encrypt(data(), AAD.to_vec(), DEADLINE)).result?;
     let raw = Raw::open(&uri)?; // logged in, as the process is
-    let mut rates = vec![Vec::new(); SUBJECTS.len()];
+    let mut results = vec![Vec::new(); SUBJECTS.len()];
     for _ in 0..number("ROUNDS", 9) {
-        for ((operation, callers), rates) in SUBJECTS.iter().zip(&mut rates) {
-            rates.push(match callers {
-                None => raw.rate(*operation, &sealed),
-                Some(callers) => rate(&runtime, &key, &sealed, *operation, *callers),
+        for ((operation, callers), results) in SUBJECTS.iter().zip(&mut results) {
+            results.push(match callers {
+                None => timed("throughput", || raw.calls(*operation, &sealed)),
+                Some(callers) => timed("pkcs11-0", || {
+                    calls_of_all(&runtime, &key, &sealed, *operation, *callers)
+                }),
             });
         }
     }
-    report(&rates);
+    report(&results);
     Ok(())
 }
 
-fn report(rates: &[Vec<f64>]) {
-    let mut bare = &rates[0];
-    println!("{:34} {:>10} {:>10}", "", "calls/s", "of bare");
-    for ((operation, callers), rates) in SUBJECTS.iter().zip(rates) {
+/// What a round has come to.
+#[derive(Clone, Copy)]
+struct Round {
+    calls_per_second: f64,
+    /// Processor time of a call, in microseconds: of the thread with the session.
+    session_time: f64,
+    /// Of all threads.
+    time: f64,
+}
+
+/// Does `calls`, in which the thread of that name has the session.
+fn timed(thread: &str, calls: impl Fn() -> u32) -> Round {
+    let before = (Instant::now(), time_of_threads(thread), time_of_threads(""));
+    let calls = f64::from(calls());
+    let session_time = (time_of_threads(thread) - before.1) / calls;
+    let time = (time_of_threads("") - before.2) / calls;
+    Round { calls_per_second: calls / before.0.elapsed().as_secs_f64(), session_time, time }
+}
+
+/// Processor time until now of the threads whose names begin so, in microseconds.
+fn time_of_threads(name: &str) -> f64 {
+    let Ok(threads) = std::fs::read_dir("/proc/self/task") else { return f64::NAN };
+    let times = threads.flatten().filter_map(|thread| {
+        let read = |file| std::fs::read_to_string(thread.path().join(file)).ok();
+        let is_meant = read("comm")?.starts_with(name);
+        let nanoseconds: f64 = read("schedstat")?.split(' ').next()?.parse().ok()?;
+        Some(if is_meant { nanoseconds / 1000.0 } else { 0.0 })
+    });
+    times.sum()
+}
+
+fn report(results: &[Vec<Round>]) {
+    let mut bare = &results[0];
+    let times = ["session us", "all us"];
+    println!("{:34} {:>10} {:>10} {:>12} {:>10}", "", "calls/s", "of bare", times[0], times[1]);
+    for ((operation, callers), rounds) in SUBJECTS.iter().zip(results) {
         let name = match operation {
             Operation::Encrypt => "encrypt",
             Operation::EncryptChecked => "encrypt and decrypt",
@@ -88,26 +127,30 @@ fn report(rates: &[Vec<f64>]) {
             None => "bare".to_owned(),
             Some(callers) => format!("{callers} callers"),
         };
-        bare = if callers.is_none() { rates } else { bare };
-        let ratios: Vec<f64> = rates.iter().zip(bare).map(|(rate, bare)| rate / bare).collect();
-        let (rate, ratio) = (median(rates), median(&ratios) * 100.0);
-        println!("{name:20} {who:>13} {rate:10.0} {ratio:9.0}%");
+        bare = if callers.is_none() { rounds } else { bare };
+        let ratios = rounds.iter().zip(bare).map(|(o, b)| o.calls_per_second / b.calls_per_second);
+        println!(
+            "{name:20} {who:>13} {:10.0} {:9.0}% {:12.1} {:10.1}",
+            median(rounds.iter().map(|round| round.calls_per_second)),
+            median(ratios) * 100.0,
+            median(rounds.iter().map(|round| round.session_time)),
+            median(rounds.iter().map(|round| round.time))
+        );
     }
 }
 
-/// Calls per second of that many callers, each of whom calls again at once.
-fn rate(
+/// What that many callers get done, each of whom calls again at once.
+fn calls_of_all(
     runtime: &Runtime,
     key: &AeadKey,
     sealed: &Sealed,
     operation: Operation,
     callers: usize,
-) -> f64 {
-    let (start, end) = (Instant::now(), Instant::now() + round());
+) -> u32 {
+    let end = Instant::now() + round();
     let caller = |_| runtime.spawn(calls(key.clone(), sealed.clone(), operation, end));
     let callers: Vec<_> = (0..callers).map(caller).collect();
-    let calls: u32 = callers.into_iter().map(|caller| runtime.block_on(caller).unwrap()).sum();
-    f64::from(calls) / start.elapsed().as_secs_f64()
+    callers.into_iter().map(|caller| runtime.block_on(caller).unwrap()).sum()
 }
 
 async fn calls(key: AeadKey, sealed: Sealed, operation: Operation, end: Instant) -> u32 {
@@ -171,7 +214,7 @@ impl Raw {
         Ok(Self { session, key, functions })
     }
 
-    fn rate(&self, operation: Operation, sealed: &Sealed) -> f64 {
+    fn calls(&self, operation: Operation, sealed: &Sealed) -> u32 {
         let (start, mut calls) = (Instant::now(), 0_u32);
         let mut input = [&sealed.ciphertext[..], &sealed.tag].concat();
         let mut output = [0; 256];
@@ -188,7 +231,7 @@ impl Raw {
             }
             calls += 1;
         }
-        f64::from(calls) / start.elapsed().as_secs_f64()
+        calls
     }
 
     fn crypt(&self, function: cryptoki_sys::CK_C_Encrypt, input: &mut [u8], output: &mut [u8]) {
@@ -222,8 +265,8 @@ fn number(variable: &str, usual: usize) -> usize {
     text.map_or(usual, |text| text.parse().expect("a number"))
 }
 
-fn median(numbers: &[f64]) -> f64 {
-    let mut sorted = numbers.to_vec();
+fn median(numbers: impl Iterator<Item = f64>) -> f64 {
+    let mut sorted: Vec<f64> = numbers.collect();
     sorted.sort_by(f64::total_cmp);
     sorted[sorted.len() / 2]
 }

@@ -16,6 +16,9 @@
 //! # }
 //! ```
 //!
+//! Services have an [`AeadKey`] for small data, or a [`Fleet`] of several tokens
+//! with the same key.
+//!
 //! With an RSA key, machines without the token can wrap, too: see
 //! [`Pkcs11PublicKey`].
 //!
@@ -40,8 +43,9 @@
 //!   are answered at once and tell when to come back
 //!   ([`TokenOptions::with_breaker`]); work resumes by itself, without a restart.
 //!   Bad ciphertext is not a failure of the token.
-//! - **Closing is quick.** It waits a quarter of a second for the sessions, and
-//!   for no call.
+//! - **Closing is quick.** Dropping the last clone of a token waits a quarter of a
+//!   second for the sessions, and for no call; [`Token::close`] waits for both, as
+//!   long as it is told.
 //! - **Tokens differ.** Their quirks (who makes the IV, which code means a bad
 //!   tag) are rows of a table, chosen by what the token says about itself.
 //!   Whether one does OAEP with SHA-256 is tried, once for each token and

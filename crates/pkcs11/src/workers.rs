@@ -232,7 +232,7 @@ struct Crew<S> {
     /// Goes off no later than the first of: a deadline of a call that waits or
     /// is in hand, the time at which a worker counts as hung.
     watch: Option<Alarm>,
-    /// What a call has taken of late.
+    /// What a call takes of late, rather too little than too much.
     service: Option<Duration>,
     /// The token has no session for another worker; not asked before then.
     full_until: Option<Instant>,
@@ -373,8 +373,7 @@ impl<S: 'static> Shared<S> {
         while let Some(job) = first.take().or_else(|| self.next_job(worker)) {
             let is_shut_out = self.waits_in_vain(worker, &*job, &mut link);
             let Some(job) = self.settled(worker, job, is_shut_out) else { break };
-            let start = Instant::now();
-            let service = job.run(&mut link).saturating_duration_since(start);
+            let service = Self::serve(&*job, &mut link);
             // Back before it answers: the caller's next call finds it idle, and
             // starts no other thread.
             let is_back = self.is_back(worker, link.is_connected(), service);
@@ -386,6 +385,14 @@ impl<S: 'static> Shared<S> {
         }
         drop(link); // closes the session
         self.leave(worker);
+    }
+
+    /// Does the call. Returns what that took, unless a session was opened for it.
+    fn serve(job: &dyn Job<S>, link: &mut Link<'_, S>) -> Option<Duration> {
+        let (start, connections) = (Instant::now(), link.connections());
+        let end = job.run(link);
+        let is_usual = link.connections() == connections;
+        is_usual.then(|| end.saturating_duration_since(start))
     }
 
     fn leave(&self, worker: u64) {
@@ -459,12 +466,12 @@ impl<S: 'static> Shared<S> {
 
     /// The worker's call is done. False if it was given up meanwhile and its
     /// place was taken.
-    fn is_back(&self, worker: u64, has_session: bool, service: Duration) -> bool {
+    fn is_back(&self, worker: u64, has_session: bool, service: Option<Duration>) -> bool {
         let mut crew = self.lock();
         let was_hung = crew.hung.remove(&worker);
         if was_hung {
             self.breaker.probe_soon(Instant::now());
-        } else {
+        } else if let Some(service) = service {
             crew.took(service);
         }
         if was_hung && crew.live.len() >= self.limits.workers {
@@ -560,11 +567,14 @@ impl<S> Crew<S> {
         (wait > patience).then(|| too_late(self.queue.len(), patience))
     }
 
-    /// A call took that long.
+    /// A call took that long. A single one that was slow changes little, so that
+    /// nobody is refused for it; what is quick again is known at once.
     fn took(&mut self, time: Duration) {
-        self.service = Some(match self.service {
-            Some(of_late) => (of_late * 7 + time) / 8,
-            None => time,
+        let time = time.max(Duration::from_micros(1));
+        let of_late = self.service.unwrap_or(time);
+        self.service = Some(match time < of_late {
+            true => (of_late + time) / 2,
+            false => (of_late * 7 + time.min(of_late * 8)) / 8,
         });
     }
 

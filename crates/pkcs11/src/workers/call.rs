@@ -25,11 +25,12 @@ pub(super) struct Link<'a, S> {
     /// A state that failed, kept until there is another: a token's login ends
     /// with its last session.
     stale: Option<S>,
+    connections: u64,
 }
 
 impl<'a, S> Link<'a, S> {
     pub(super) fn new(connect: &'a dyn Fn() -> Result<S, Pkcs11Error>) -> Self {
-        Self { connect, state: None, ahead: None, stale: None }
+        Self { connect, state: None, ahead: None, stale: None, connections: 0 }
     }
 
     /// Asks for a state if there is none. True if the token has no room for
@@ -40,6 +41,11 @@ impl<'a, S> Link<'a, S> {
             self.ahead = Some(ahead.unwrap_or_else(|_| Err(panicked())));
         }
         matches!(&self.ahead, Some(Err(error)) if error.is_full())
+    }
+
+    /// How often a state was used for the first time.
+    pub(super) fn connections(&self) -> u64 {
+        self.connections
     }
 
     pub(super) fn is_connected(&self) -> bool {
@@ -85,6 +91,7 @@ impl<'a, S> Link<'a, S> {
     /// the caller waits that much longer.
     fn connected(&mut self, patience: &dyn Fn(Duration) -> bool) -> Result<S, Pkcs11Error> {
         let (mut pause, longest) = PAUSES;
+        self.connections += 1;
         let mut state = self.ahead.take().unwrap_or_else(|| self.try_connect());
         while let Err(error) = &state
             && error.is_full()

@@ -178,6 +178,108 @@ fn a_full_queue_is_busy_at_once() {
 }
 
 #[test]
+fn a_call_that_could_not_be_done_in_time_is_refused_at_once() {
+    let (pool, _) = pool(1, 64, 0);
+    let nap = |_: &mut usize| {
+        thread::sleep(PATIENCE / 4);
+        Ok(())
+    };
+    for _ in 0..30 {
+        block_on(pool.call(LONG, Retry::Once, nap)).unwrap();
+    }
+    let calls = (0..20).map(|_| pool.timed_call(PATIENCE, Retry::Once, nap));
+    let results = block_on(join_all(calls));
+    let refused =
+        results.iter().filter(|(result, times)| result.is_err() && times.in_token.is_zero());
+    assert!(refused.count() >= 12, "{results:?}");
+    block_on(pool.call(LONG, Retry::Once, nap)).expect("there is time for this one");
+}
+
+#[test]
+fn one_slow_call_does_not_have_others_refused() {
+    let mut crew = Crew::<usize>::default();
+    let usual = Duration::from_micros(20);
+    (0..10).for_each(|_| crew.took(usual));
+    crew.took(LONG);
+    assert!(crew.service.unwrap() < usual * 2, "{:?}", crew.service);
+    (0..20).for_each(|_| crew.took(LONG));
+    assert!(crew.service.unwrap() > LONG / 4, "but many do: {:?}", crew.service);
+    (0..20).for_each(|_| crew.took(usual));
+    assert!(crew.service.unwrap() < usual * 2, "until it is quick again: {:?}", crew.service);
+}
+
+#[test]
+fn where_the_time_went_adds_up() {
+    let (pool, _) = pool(1, 4, 0);
+    let nap = |_: &mut usize| {
+        thread::sleep(PATIENCE);
+        Ok(())
+    };
+    let start = Instant::now();
+    let calls = (0..2).map(|_| pool.timed_call(LONG, Retry::Once, nap));
+    let times: Vec<_> = block_on(join_all(calls)).into_iter().map(|(_, times)| times).collect();
+    assert!(times.iter().all(|times| times.in_token >= PATIENCE), "{times:?}");
+    assert!(times[1].queued >= PATIENCE, "{times:?}");
+    let sum = times[1].queued + times[1].in_token;
+    assert!(sum <= start.elapsed(), "{times:?}");
+}
+
+#[test]
+fn all_workers_are_warm_before_there_is_a_call() {
+    let (pool, connected) = pool(3, 4, 0);
+    block_on(pool.warm_up(LONG));
+    assert_eq!((connected.load(SeqCst), pool.state().sessions), (3, 3));
+    block_on(pool.warm_up(LONG));
+    assert_eq!(connected.load(SeqCst), 3, "there is no room for more");
+}
+
+#[test]
+fn a_worker_that_hangs_while_it_is_warmed_up_is_replaced() {
+    let (sender, receiver) = mpsc::channel::<()>();
+    let receiver = Mutex::new(receiver);
+    let tries = AtomicUsize::new(0);
+    let connect = move || {
+        if tries.fetch_add(1, SeqCst) == 0 {
+            let _ = receiver.lock().unwrap().recv();
+        }
+        Ok(0)
+    };
+    let pool = Workers::new(limits(1, 4, 1), connect);
+    block_on(pool.warm_up(PATIENCE));
+    assert_eq!(pool.state().hung, 1);
+    block_on(pool.call(LONG, Retry::Once, |_| Ok(()))).expect("by another one");
+    drop(sender);
+}
+
+#[test]
+fn a_closed_pool_takes_no_calls_and_has_ended_its_own() {
+    let (pool, _) = pool(2, 4, 0);
+    block_on(pool.warm_up(LONG));
+    block_on(pool.close(LONG));
+    assert_eq!(pool.state().sessions, 0);
+    assert_eq!(kind(block_on(pool.call(LONG, Retry::Once, |_| Ok(())))), ErrorKind::Gone);
+    block_on(pool.warm_up(LONG));
+    assert_eq!(pool.state().sessions, 0);
+}
+
+#[test]
+fn a_probe_counts_though_its_caller_has_left() {
+    let limits = Limits { trips: Trips { failures: 1, rest: Duration::ZERO }, ..limits(1, 4, 0) };
+    let pool = Workers::new(limits, || Ok(0));
+    let fails = |_: &mut usize| Err::<(), _>(gone());
+    assert_eq!(kind(block_on(pool.call(LONG, Retry::Never, fails))), ErrorKind::Gone);
+    assert!(!pool.is_trusted());
+    let mut probe = pool.call(LONG, Retry::Once, |_| Ok(())).boxed();
+    let _ = probe.poll_unpin(&mut Context::from_waker(Waker::noop()));
+    drop(probe);
+    let start = Instant::now();
+    while !pool.is_trusted() {
+        assert!(start.elapsed() < LONG);
+        thread::yield_now();
+    }
+}
+
+#[test]
 fn calls_whose_caller_has_left_make_room_and_are_not_run() {
     let (pool, _) = pool(1, 1, 0);
     let (release, hang) = hang();

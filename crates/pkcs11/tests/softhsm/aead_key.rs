@@ -372,7 +372,7 @@ fn calls_that_could_not_be_answered_in_time_are_refused_at_once() {
     with_faults(|hsm, faults| {
         let key = new_key(hsm, options().with_workers(1));
         faults.set("C_Encrypt delay 50ms");
-        (0..20).for_each(|_| drop(encrypt(&key, b"data", b"").result.unwrap()));
+        (0..30).for_each(|_| drop(encrypt(&key, b"data", b"").result.unwrap()));
         let calls = (0..60).map(|_| key.encrypt(data(b"data"), Vec::new(), DEADLINE));
         let results: Vec<_> = block_on(join_all(calls)).into_iter().collect();
         let refused = results.iter().filter(|done| {
