@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic in a helper is a failed test too")]
 
 mod agreement;
+mod changes;
 mod checks;
 mod clients;
 mod rig;

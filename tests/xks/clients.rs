@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD as BASE64;
 use serde_json::{Value, json};
 
-use super::rig::{Rig, store_request};
+use super::rig::{Rig, eventually, store_request};
 use crate::support::cli::Ended;
 use crate::support::python;
 
@@ -101,10 +101,11 @@ fn our_own_program_has_such_a_key_as_its_provider() {
     let calls = rig.cloud.calls_of_the_proxy("Encrypt");
     assert_ok(&calls, "Encrypt");
     assert!(calls[0]["request"]["additionalAuthenticatedData"].is_string());
-    let records = rig.recorded();
-    let of_the_key = |record: &&Value| record["key"] == "external-key-1";
-    let ids: Vec<_> = records.iter().filter(of_the_key).map(|r| &r["kms_request_id"]).collect();
-    assert!(ids.contains(&&calls[0]["request"]["requestMetadata"]["kmsRequestId"]), "{ids:?}");
+    let id = &calls[0]["request"]["requestMetadata"]["kmsRequestId"];
+    eventually("the proxy has recorded the call", || {
+        let records = rig.recorded();
+        records.iter().any(|r| r["key"] == "external-key-1" && &r["kms_request_id"] == id)
+    });
 }
 
 fn aws(rig: &Rig, args: &[&str]) -> Value {

@@ -62,6 +62,7 @@ impl Rig {
         let addresses = [free_address(), free_address()];
         let cloud = Cloud::start(&dir, addresses[0]);
         let mut rig = Self { dir, cloud, hsm, addresses, proxy: None };
+        fs::write(rig.config_file(), rig.configuration()).unwrap();
         rig.start_proxy();
         rig
     }
@@ -98,9 +99,9 @@ impl Rig {
 
     // === The proxy ===
 
+    /// As it is configured by now.
     pub(super) fn start_proxy(&mut self) {
-        let config = self.dir.home().join("proxy.toml");
-        fs::write(&config, self.configuration()).unwrap();
+        let config = self.config_file();
         let mut command = Command::new(proxy_program());
         command.arg("serve").arg("--config").arg(config).envs(self.hsm.variables());
         let log = self.dir.home().join("proxy.log");
@@ -114,6 +115,26 @@ impl Rig {
 
     pub(super) fn stop_proxy(&mut self) {
         self.proxy = None;
+    }
+
+    /// Changes its configuration while it runs. It looks for changes by itself.
+    pub(super) fn reconfigure(&self, from: &str, to: &str) {
+        let (config, new) = (self.config_file(), self.dir.home().join("proxy.toml.new"));
+        let text = fs::read_to_string(&config).unwrap();
+        assert!(text.contains(from), "{text}");
+        fs::write(&new, text.replace(from, to)).unwrap();
+        fs::rename(new, config).unwrap();
+    }
+
+    /// What its configuration has of the credential of KMS.
+    pub(super) fn credential(&self) -> String {
+        let file = self.dir.home().join("secret");
+        write_private(&file, SECRET);
+        credential(ACCESS_KEY, &file)
+    }
+
+    fn config_file(&self) -> PathBuf {
+        self.dir.home().join("proxy.toml")
     }
 
     /// What the proxy recorded of requests.
@@ -130,7 +151,6 @@ impl Rig {
     /// Deadlines are generous, for what is slow here is the machine.
     fn configuration(&self) -> String {
         let home = self.dir.home();
-        write_private(&home.join("secret"), SECRET);
         let authority = Authority::trusted();
         format!(
             r#"
@@ -156,10 +176,7 @@ path = "{PATH}"
 regions = ["{REGION}"]
 deadline_ms = 10000
 
-[[key_store.credential]]
-access_key_id = "{ACCESS_KEY}"
-secret_access_key = {{ file = "{secret}" }}
-
+{credential}
 [[key_store.key]]
 id = "external-key-1"
 hsms = ["a"]
@@ -177,7 +194,7 @@ generations = [{{ number = 1, object = "xks-key-2" }}]
             requests = home.join("requests.jsonl").display(),
             module = module().display(),
             pin = self.hsm.folder().join("pin").display(),
-            secret = home.join("secret").display(),
+            credential = self.credential(),
         )
     }
 
@@ -280,6 +297,16 @@ pub(super) fn store_request() -> Value {
     })
 }
 
+/// A table of the proxy's configuration.
+pub(super) fn credential(id: &str, secret: &Path) -> String {
+    let secret = secret.display();
+    format!(
+        "[[key_store.credential]]\naccess_key_id = \"{id}\"\n\
+         secret_access_key = {{ file = \"{secret}\" }}\n"
+    )
+}
+
+/// A new key in the token.
 fn create_key(dir: &Dir, hsm: &SoftHsm, label: &str) {
     dir.run(["keys", "create", &uri_in(hsm.folder(), label)]).ok();
 }
@@ -296,7 +323,7 @@ fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port")
 }
 
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub(super) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while !holds() {
         assert!(start.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD as BASE64;
 use serde_json::{Value, json};
 
-use super::rig::Rig;
+use super::rig::{Rig, eventually};
 
 const CONTEXT: &str = "report.md";
 
@@ -45,6 +45,9 @@ fn the_proxy_alone_decrypts_nothing() {
     assert_eq!(sent.len(), 60);
 
     let data_key = bytes(&made["Plaintext"]);
+    eventually("the proxy has recorded it", || {
+        rig.recorded().iter().any(|record| record["kms_operation"] == "Decrypt")
+    });
     let seen = rig.cloud.passed();
     let written = rig.recorded().iter().map(Value::to_string).collect::<String>();
     for text in [made["Plaintext"].as_str().unwrap(), &hex::encode(&data_key)] {
