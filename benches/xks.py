@@ -202,10 +202,11 @@ secret_access_key = {{ file = "{self.path}/secret" }}
         if name == "livez":
             return self.load(Case("", "livez", (16,)), 16, seconds / 2)[0]["per_second"]
         uri = f"pkcs11:token=bench;object=key-0?module-path={MODULE}&pin-source=file:{self.path}/pin"
-        environment = dict(self.environment, ONLY=f"bare {name}", ROUNDS="1", SECONDS=str(max(1, int(seconds / 2))))
+        environment = dict(self.environment, BARE="1", ROUNDS="1", SECONDS="1")
         output = subprocess.run([TARGET / "release/examples/throughput", uri], env=environment, check=True,
                                 capture_output=True, text=True).stdout
-        return next(float(line.split()[-2]) for line in output.splitlines() if line.startswith(f"{name}  ") and "bare" in line)
+        lines = (line.split(" bare ") for line in output.splitlines() if " bare " in line)
+        return next(float(rest.split()[0]) for of, rest in lines if of.strip() == name)
 
     def cpu_seconds(self):
         fields = pathlib.Path(f"/proc/{self.proxy.pid}/stat").read_text().rsplit(")", 1)[1].split()

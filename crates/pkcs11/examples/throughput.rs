@@ -10,7 +10,7 @@
 //!
 //! The key is created if it is not there. `ROUNDS=9`, `SECONDS=1`, `WORKERS=1`
 //! and `THREADS=2` (of the callers' runtime) unless the environment says
-//! otherwise.
+//! otherwise. `BARE=1` leaves the callers out.
 //!
 //! Beside the rates stands the processor time of a call (Linux only): of the
 //! thread that has the session, and of all threads. The former says what rate a
@@ -46,7 +46,9 @@ enum Operation {
 }
 
 /// The bare session has no callers.
-const SUBJECTS: [(Operation, Option<usize>); 10] = [
+type Subject = (Operation, Option<usize>);
+
+const SUBJECTS: [Subject; 10] = [
     (Operation::Encrypt, None),
     (Operation::Encrypt, Some(1)),
     (Operation::Encrypt, Some(16)),
@@ -67,9 +69,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let key = runtime.block_on(open(&uri))?;
     let sealed = runtime.block_on(key.encrypt(data(), AAD.to_vec(), DEADLINE)).result?;
     let raw = Raw::open(&uri)?; // logged in, as the process is
-    let mut results = vec![Vec::new(); SUBJECTS.len()];
+    let bare_only = number("BARE", 0) == 1;
+    let is_wanted = |subject: &&Subject| subject.1.is_none() || !bare_only;
+    let subjects: Vec<_> = SUBJECTS.iter().filter(is_wanted).copied().collect();
+    let mut results = vec![Vec::new(); subjects.len()];
     for _ in 0..number("ROUNDS", 9) {
-        for ((operation, callers), results) in SUBJECTS.iter().zip(&mut results) {
+        for ((operation, callers), results) in subjects.iter().zip(&mut results) {
             results.push(match callers {
                 None => timed("throughput", || raw.calls(*operation, &sealed)),
                 Some(callers) => timed("pkcs11-0", || {
@@ -78,7 +83,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             });
         }
     }
-    report(&results);
+    report(&subjects, &results);
     Ok(())
 }
 
@@ -113,11 +118,11 @@ fn time_of_threads(name: &str) -> f64 {
     times.sum()
 }
 
-fn report(results: &[Vec<Round>]) {
+fn report(subjects: &[Subject], results: &[Vec<Round>]) {
     let mut bare = &results[0];
     let times = ["session us", "all us"];
     println!("{:34} {:>10} {:>10} {:>12} {:>10}", "", "calls/s", "of bare", times[0], times[1]);
-    for ((operation, callers), rounds) in SUBJECTS.iter().zip(results) {
+    for ((operation, callers), rounds) in subjects.iter().zip(results) {
         let name = match operation {
             Operation::Encrypt => "encrypt",
             Operation::EncryptChecked => "encrypt and decrypt",
