@@ -197,7 +197,9 @@ where
                 return Poll::Ready(Event::Over(done));
             }
             self.remember(done);
-            self.start(); // and it is polled in the next round
+            if self.running.is_empty() {
+                self.start(); // and it is polled in the next round
+            }
             if self.running.is_empty() {
                 return Poll::Ready(Event::Over(self.failure.take().expect("remembered above")));
             }
