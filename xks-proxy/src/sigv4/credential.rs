@@ -95,7 +95,7 @@ impl SecretAccessKey {
         let mut bytes = Zeroizing::new([0; 32]);
         getrandom::fill(&mut *bytes)?;
         let mut text = Zeroizing::new(String::with_capacity(43));
-        BASE64_STANDARD_NO_PAD.encode_string(*bytes, &mut text);
+        BASE64_STANDARD_NO_PAD.encode_string(bytes.as_slice(), &mut text);
         Ok(Self(text))
     }
 

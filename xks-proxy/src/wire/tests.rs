@@ -61,8 +61,11 @@ fn without(mut body: Value, field: &str) -> Value {
     body
 }
 
-/// How each of the four readers answers to a body, for what they share.
-const READERS: [(&str, fn(&[u8]) -> Option<XksError>); 4] = [
+/// What a reader refuses a body with, if it does.
+type Reader = fn(&[u8]) -> Option<XksError>;
+
+/// The four of them, for what they share.
+const READERS: [(&str, Reader); 4] = [
     ("encrypt", |body| EncryptRequest::parse(body).err()),
     ("decrypt", |body| DecryptRequest::parse(body).err()),
     ("metadata", |body| key_metadata(body).err()),
