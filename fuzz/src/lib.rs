@@ -13,12 +13,18 @@ mod key_uri;
 #[cfg(test)]
 mod seeds;
 mod segment;
+mod sigv4;
+mod xks_body;
+mod xks_path;
 
 pub use envelope::envelope;
 pub use header::header;
 pub use journal::journal;
 pub use key_uri::key_uri;
 pub use segment::segment;
+pub use sigv4::sigv4;
+pub use xks_body::xks_body;
+pub use xks_path::xks_path;
 
 /// Bytes that no segment length divides: the period is 251.
 fn message(len: usize) -> Vec<u8> {

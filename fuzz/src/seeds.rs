@@ -20,6 +20,9 @@ fn the_made_seeds_are_current() {
         .chain(journals())
         .chain(key_uris())
         .chain(envelopes())
+        .chain(signed_requests())
+        .chain(xks_bodies())
+        .chain(xks_paths())
     {
         let path = below_fuzz(&format!("corpus/{name}"));
         if std::env::var_os("TWINLOCK_WRITE_SEEDS").is_some() {
@@ -32,12 +35,15 @@ fn the_made_seeds_are_current() {
 
 #[test]
 fn every_seed_passes() {
-    let targets: [Target; 5] = [
+    let targets: [Target; 8] = [
         ("envelope", crate::envelope),
         ("header", crate::header),
         ("journal", crate::journal),
         ("key_uri", crate::key_uri),
         ("segment", crate::segment),
+        ("sigv4", crate::sigv4),
+        ("xks_body", crate::xks_body),
+        ("xks_path", crate::xks_path),
     ];
     for (name, target) in targets {
         let folder = fs::read_dir(below_fuzz("corpus").join(name)).expect("a corpus");
@@ -136,6 +142,51 @@ fn journals() -> Vec<Seed> {
         ("journal/header-of-a-sibling".to_owned(), sibling),
         ("journal/half-written".to_owned(), torn),
     ]
+}
+
+fn signed_requests() -> Vec<Seed> {
+    let [encrypt, health] = crate::sigv4::SIGNED;
+    let over_http2 =
+        encrypt.replace("/encrypt\nHost: xks.example.com\n", "/encrypt xks.example.com\n");
+    let seeds = [
+        ("encrypt", encrypt),
+        ("encrypt-over-http2", &over_http2),
+        ("health", health),
+        ("no-such-day", &health.replace("20261118T", "20261131T")),
+        ("other-body", &health.replace("{}", "[]")),
+    ];
+    seeds.map(|(name, text)| (format!("sigv4/{name}"), text.as_bytes().to_vec())).into()
+}
+
+fn xks_bodies() -> Vec<Seed> {
+    let seeds = [
+        (
+            "encrypt",
+            r#"{"requestMetadata":{"awsPrincipalArn":"arn:aws:iam::1:user/A","kmsKeyArn":"arn","kmsOperation":"Encrypt","kmsRequestId":"4112f4d6"},"additionalAuthenticatedData":"YT1i","plaintext":"SGVsbG8gV29ybGQh","encryptionAlgorithm":"AES_GCM","ciphertextDataIntegrityValueAlgorithm":"SHA_256"}"#,
+        ),
+        (
+            "decrypt",
+            r#"{"requestMetadata":{"awsPrincipalArn":"AWS Internal","kmsKeyArn":"arn","kmsOperation":"Decrypt","kmsRequestId":"5112f4d6","kmsViaService":"ebs"},"additionalAuthenticatedData":null,"encryptionAlgorithm":"AES_GCM","ciphertext":"ghxkK1txeDNn3q8Y","ciphertextMetadata":"AQAAAAE=","initializationVector":"HMrlRw85cAJUd5Ax","authenticationTag":"vBxN2ncH1oEkR8WVXpmyYQ=="}"#,
+        ),
+        (
+            "metadata",
+            r#"{"requestMetadata":{"awsPrincipalArn":"arn","kmsOperation":"CreateKey","kmsRequestId":"\u0041","unknown":[{}]}}"#,
+        ),
+        ("health", r#"{"requestMetadata":{"kmsOperation":"KmsHealthCheck","kmsRequestId":"1"}}"#),
+    ];
+    seeds.map(|(name, text)| (format!("xks_body/{name}"), text.as_bytes().to_vec())).into()
+}
+
+fn xks_paths() -> Vec<Seed> {
+    let seeds = [
+        ("encrypt", "/tenant-a/kms/xks/v1/keys/key-1/encrypt"),
+        ("decrypt", "/kms/xks/v1/keys/K.1_/decrypt"),
+        ("metadata", "/a/b/kms/xks/v1/keys/.../metadata"),
+        ("health", "/kms/xks/v1/health"),
+        ("encoded", "/kms/xks/v1/keys/%2e%2e/encrypt"),
+        ("prefix", "/tenant-a/B_9"),
+    ];
+    seeds.map(|(name, path)| (format!("xks_path/{name}"), path.as_bytes().to_vec())).into()
 }
 
 /// The hexadecimal lines that are indented below the line `name`.
