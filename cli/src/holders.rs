@@ -263,7 +263,7 @@ async fn open_with_header(
 }
 
 /// What the header before was opened with: the next one of a tree nearly always
-/// names the same keys, and to look them up takes as long as to open a small file.
+/// names the same keys, which need not be parsed and looked up again.
 #[derive(Default)]
 pub(crate) struct LastEquipped(std::sync::Mutex<Option<(KeyNames, Arc<Equipped>)>>);
 
