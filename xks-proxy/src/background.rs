@@ -15,16 +15,13 @@ use crate::wire::HealthStatus;
 
 /// Looks at every token again and again. The proxy is ready while one of them
 /// works: it serves what it can.
-pub async fn look_at_tokens(server: &Server, metrics: &Metrics, ready: &Condition) {
+pub async fn look_at_tokens(server: &Server, ready: &Condition) {
     let mut tick = ticks(health::INTERVAL);
     loop {
         tick.tick().await;
         let state = server.state();
         // Side by side, so that one that hangs does not make the others look stale.
         let found = join_all(state.hsms.iter().map(|hsm| health::check(hsm))).await;
-        for (hsm, found) in state.hsms.iter().zip(&found) {
-            metrics.health(hsm.name(), found.state());
-        }
         let works = found.iter().any(|found| found.state() != HealthStatus::Unavailable);
         let problem =
             || found.iter().filter_map(|found| found.problem()).collect::<Vec<_>>().join("; ");
@@ -56,14 +53,30 @@ pub async fn look_for_keys(server: &Server) {
 }
 
 /// Writes down how often keys have encrypted.
-pub async fn save_counts(counts: &Counts, server: &Server, metrics: &Metrics) {
+pub async fn save_counts(counts: &Counts) {
     let mut tick = ticks(Duration::from_secs(2));
     loop {
         tick.tick().await;
         if let Err(error) = tokio::task::block_in_place(|| counts.save()) {
             tracing::error!(%error, "the counts of encryptions cannot be written; encryption goes on");
         }
-        for generation in server.state().generations() {
+    }
+}
+
+/// Shows in metrics what is served now, and how it is.
+pub async fn show(server: &Server, metrics: &Metrics) {
+    let mut tick = ticks(Duration::from_secs(2));
+    loop {
+        tick.tick().await;
+        let state = server.state();
+        metrics.in_flight(server.in_flight());
+        for hsm in &state.hsms {
+            metrics.health(hsm.name(), hsm.health().state());
+            if let Some(token) = hsm.token() {
+                metrics.sessions(hsm.name(), &token.state());
+            }
+        }
+        for generation in state.generations() {
             metrics.encryptions(&generation.name, generation.count.used());
         }
     }

@@ -11,6 +11,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
+use twinlock_pkcs11::TokenState;
 
 use crate::config::Config;
 use crate::serve::seconds;
@@ -28,11 +29,14 @@ pub struct Metrics {
     hsm_time: Family<HsmLabels, Histogram>,
     queue_time: Family<HsmLabels, Histogram>,
     /// How each token was when it was last tried: 2 ACTIVE, 1 DEGRADED, 0 UNAVAILABLE.
-    pub hsm_health: Family<HsmLabels, Gauge>,
-    /// Calls that hang in a module.
-    pub hsm_hung: Family<HsmLabels, Gauge>,
+    hsm_health: Family<HsmLabels, Gauge>,
+    hsm_sessions: Family<HsmLabels, Gauge>,
+    hsm_busy: Family<HsmLabels, Gauge>,
+    hsm_waiting: Family<HsmLabels, Gauge>,
+    hsm_hung: Family<HsmLabels, Gauge>,
+    hsm_resting: Family<HsmLabels, Gauge>,
     /// Requests that are being answered.
-    pub in_flight: Gauge,
+    in_flight: Gauge,
     /// Encryptions of each generation that encrypts.
     pub encryptions: Family<GenerationLabels, Gauge>,
     /// When the certificate expires, in seconds since 1970.
@@ -111,7 +115,11 @@ impl Metrics {
             hsm_time: Family::new_with_constructor(latencies),
             queue_time: Family::new_with_constructor(latencies),
             hsm_health: Family::default(),
+            hsm_sessions: Family::default(),
+            hsm_busy: Family::default(),
+            hsm_waiting: Family::default(),
             hsm_hung: Family::default(),
+            hsm_resting: Family::default(),
             in_flight: Gauge::default(),
             encryptions: Family::default(),
             certificate_expires: Gauge::default(),
@@ -120,7 +128,11 @@ impl Metrics {
             reloads: Family::default(),
             denials: Family::default(),
         };
-        metrics.register(registry.sub_registry_with_prefix("twinlock_xks"));
+        metrics.register(registry);
+        // A counter that begins with 1 has not increased, as Prometheus sees it.
+        for result in ["ok", "refused"] {
+            metrics.reloads.get_or_create(&ReloadLabels { result });
+        }
         metrics
     }
 
@@ -150,11 +162,16 @@ impl Metrics {
             of("2 ACTIVE, 1 DEGRADED, 0 UNAVAILABLE"),
             self.hsm_health.clone(),
         );
-        registry.register(
-            "hsm_hung_calls",
-            of("Calls that hang in a module"),
-            self.hsm_hung.clone(),
-        );
+        let sessions = [
+            ("hsm_sessions", "Open sessions", &self.hsm_sessions),
+            ("hsm_busy_sessions", "Sessions with a call in the token", &self.hsm_busy),
+            ("hsm_waiting_calls", "Calls that wait for a session", &self.hsm_waiting),
+            ("hsm_hung_calls", "Calls that hang in a module", &self.hsm_hung),
+            ("hsm_resting", "1 while the breaker lets no call through", &self.hsm_resting),
+        ];
+        for (name, help, family) in sessions {
+            registry.register(name, help, family.clone());
+        }
         registry.register(
             "in_flight",
             of("Requests that are being answered"),
@@ -202,6 +219,10 @@ impl Metrics {
         self.requests.get_or_create(&labels).observe(time.as_secs_f64());
     }
 
+    pub(crate) fn in_flight(&self, requests: usize) {
+        self.in_flight.set(i64::try_from(requests).unwrap_or(i64::MAX));
+    }
+
     pub(crate) fn health(&self, hsm: &str, status: HealthStatus) {
         let value = match status {
             HealthStatus::Active => 2,
@@ -211,14 +232,44 @@ impl Metrics {
         self.hsm_health.get_or_create(&HsmLabels { hsm: hsm.to_owned() }).set(value);
     }
 
+    /// How a token's sessions are now.
+    pub(crate) fn sessions(&self, hsm: &str, state: &TokenState) {
+        let labels = HsmLabels { hsm: hsm.to_owned() };
+        let set = |family: &Family<HsmLabels, Gauge>, value: usize| {
+            family.get_or_create(&labels).set(i64::try_from(value).unwrap_or(i64::MAX));
+        };
+        set(&self.hsm_sessions, state.sessions);
+        set(&self.hsm_busy, state.busy);
+        set(&self.hsm_waiting, state.waiting);
+        set(&self.hsm_hung, state.hung);
+        set(&self.hsm_resting, usize::from(state.resting.is_some()));
+    }
+
     pub(crate) fn encryptions(&self, generation: &Arc<str>, used: u64) {
         let labels = GenerationLabels { generation: Path(Arc::clone(generation)) };
         self.encryptions.get_or_create(&labels).set(i64::try_from(used).unwrap_or(i64::MAX));
     }
 
-    /// When each key store's oldest secret was written.
-    pub(crate) fn note_credentials(&self, config: &Config) {
+    /// What a configuration says by itself. What another one had is forgotten: an
+    /// HSM that is not there any more must not be one that does not work.
+    pub(crate) fn note(&self, config: &Config) {
+        for hsms in [
+            &self.hsm_health,
+            &self.hsm_sessions,
+            &self.hsm_busy,
+            &self.hsm_waiting,
+            &self.hsm_hung,
+            &self.hsm_resting,
+        ] {
+            hsms.clear();
+        }
+        self.encryptions.clear();
+        self.credential_written.clear();
         for store in &config.key_store {
+            for dry_run in ["false", "true"] {
+                let key_store = Path(Arc::from(store.path.as_str()));
+                self.denials.get_or_create(&DenialLabels { key_store, dry_run });
+            }
             if let Some(written) = oldest_secret(store) {
                 let labels = KeyStoreLabels { key_store: Path(Arc::from(store.path.as_str())) };
                 self.credential_written.get_or_create(&labels).set(seconds(written));

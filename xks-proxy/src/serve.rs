@@ -23,6 +23,9 @@ use crate::record::Record;
 use crate::server::Server;
 use crate::state::State;
 
+/// What the name of every metric begins with.
+const PREFIX: &str = "twinlock_xks";
+
 /// Serves until it is told to stop.
 ///
 /// # Errors
@@ -57,9 +60,10 @@ async fn serve(file: &Path, config: Config, logs: &Logs<Record>) -> Result<ExitC
     let operations = ops::bind(&config.operations).map_err(Failure::misconfigured)?;
 
     let mut registry = Registry::default();
-    let metrics = Metrics::new(&mut registry);
-    logs.register(&mut registry);
-    listener.counts().register(&mut registry);
+    let metrics = Metrics::new(registry.sub_registry_with_prefix(PREFIX));
+    let ours = registry.sub_registry_with_prefix(PREFIX);
+    logs.register(ours);
+    listener.counts().register(ours);
     let reloads = ReloadStatus::default();
     let readiness = Readiness::new(shutdown.clone());
     let hsms = readiness.condition("hsm");
@@ -119,19 +123,19 @@ impl Service {
             reloaded
         };
         let reloading = reload::run(watched, reload::EVERY, reloads, reload);
-        let looking = async {
-            background::look_at_tokens(&self.server, &self.metrics, hsms).await;
-        };
+        let looking = background::look_at_tokens(&self.server, hsms);
+        let showing = background::show(&self.server, &self.metrics);
         let calming = async {
             systemd::keep_watchdog_calm().await; // it ends where there is no watchdog
             std::future::pending::<()>().await;
         };
-        let saving = background::save_counts(&self.counts, &self.server, &self.metrics);
+        let saving = background::save_counts(&self.counts);
         let sweeping = background::look_for_keys(&self.server);
         let error = tokio::select! {
             result = reloading => result.err(),
             () = looking => None,
             () = saving => None,
+            () = showing => None,
             () = sweeping => None,
             () = calming => None,
         };
@@ -169,7 +173,7 @@ impl Service {
             self.metrics.certificate_expires.set(seconds(tls.expires()));
             tls.concerns(SystemTime::now()).iter().for_each(|concern| tracing::warn!("{concern}"));
         }
-        self.metrics.note_credentials(config);
+        self.metrics.note(config);
     }
 }
 

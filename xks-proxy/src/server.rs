@@ -60,6 +60,11 @@ impl Server {
         self.state.load_full()
     }
 
+    /// Requests that are being answered.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.now()
+    }
+
     /// Serves something else from now on. Requests that began go on with what
     /// there was.
     pub fn replace(&self, state: State) {
@@ -103,6 +108,7 @@ impl Server {
         let body = read_body(body, MAX_BODY_LEN, self.body_timeout).await.map_err(not_read)?;
         claim.verify(&body, &store.credentials).map_err(not_signed)?;
         record.access_key_id = Some(claim.access_key_id().to_string());
+        self.metrics.clock_ahead.set(claim.seconds_ahead(SystemTime::now()));
         if store.rate.as_ref().is_some_and(|rate| !rate.try_take()) {
             return Err(over_quota());
         }

@@ -5,10 +5,14 @@
 //! thread of its own writes them in batches; where the disk is full, or nobody
 //! reads the pipe, they are dropped and counted until there is room again.
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -114,13 +118,8 @@ impl<R: Serialize + Send + 'static> Logs<R> {
 
     /// Adds what was dropped to a registry.
     pub fn register(&self, registry: &mut Registry) {
-        let help = "Lines of logs that could not be written";
-        for (kind, dropped) in
-            [("requests", self.requests.dropped()), ("events", self.events.dropped())]
-        {
-            let label = ("log".into(), kind.into());
-            registry.sub_registry_with_label(label).register("log_dropped", help, dropped);
-        }
+        let counters = [("requests", self.requests.dropped()), ("events", self.events.dropped())];
+        registry.register_collector(Box::new(Dropped(counters)));
     }
 }
 
@@ -128,6 +127,22 @@ impl<R: Send + 'static> Drop for Logs<R> {
     fn drop(&mut self) {
         self.requests.0.close();
         self.events.close();
+    }
+}
+
+/// What each log dropped, as one metric: a family makes its counters itself.
+#[derive(Debug)]
+struct Dropped([(&'static str, Counter); 2]);
+
+impl Collector for Dropped {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Lines of logs that could not be written";
+        let kind = MetricType::Counter;
+        let mut metric = encoder.encode_descriptor("log_dropped", help, None, kind)?;
+        for (log, counter) in &self.0 {
+            counter.encode(metric.encode_family(&[("log", *log)])?)?;
+        }
+        Ok(())
     }
 }
 

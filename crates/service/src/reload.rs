@@ -23,6 +23,9 @@ pub const EVERY: Duration = Duration::from_secs(2);
 /// A file counts as changed when its name leads to another file (Kubernetes and
 /// systemd swap symbolic links), or the file has another size or time.
 ///
+/// Tells systemd that the service is ready, once SIGHUP would be heard: before
+/// that it ends the process.
+///
 /// Runs until it is dropped.
 ///
 /// # Errors
@@ -41,6 +44,7 @@ where
     let mut watch = Watch::new(files).await;
     let mut tick = tokio::time::interval(every);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    systemd::ready();
     loop {
         let why = tokio::select! {
             _ = hang_up.recv() => "SIGHUP",

@@ -73,6 +73,13 @@ impl Claim {
         })
     }
 
+    /// How many seconds later than `now` it says it was signed; fewer than none if
+    /// earlier.
+    #[must_use]
+    pub fn seconds_ahead(&self, now: SystemTime) -> i64 {
+        self.moment.seconds_ahead(now)
+    }
+
     /// Whose signature it is said to be: for the log, once it is verified.
     #[must_use]
     pub fn access_key_id(&self) -> &AccessKeyId {

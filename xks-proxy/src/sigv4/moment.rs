@@ -34,10 +34,15 @@ impl Moment {
         *self.text.first_chunk().expect("8 of 16 bytes")
     }
 
-    /// How many seconds later than `now` it is, if that is more than may be,
+    /// How many seconds later than `now` it is.
+    pub(super) fn seconds_ahead(&self, now: SystemTime) -> i64 {
+        self.seconds.saturating_sub(seconds_of(now))
+    }
+
+    /// The same, if that is more than may be,
     /// either way.
     pub(super) fn skew(&self, now: SystemTime) -> Option<i64> {
-        let ahead = self.seconds.saturating_sub(seconds_of(now));
+        let ahead = self.seconds_ahead(now);
         (ahead.unsigned_abs() > MAX_SKEW.as_secs()).then_some(ahead)
     }
 }

@@ -37,6 +37,10 @@ impl Counts {
              (too slow), idle, shed (made room for another)",
             self.ended.clone(),
         );
+        // A counter that begins with 1 has not increased, as Prometheus sees it.
+        for reason in ["tls", "handshake", "head", "idle", "shed"] {
+            self.ended.get_or_create(&Reason { reason });
+        }
     }
 
     /// How many were ended for this reason.
