@@ -19,7 +19,7 @@ fn deny_finds_a_planted_ban() {
         ("anybody", "ring"),
         ("anybody", "rsa"),
         ("twinlock", "cryptoki"),
-        ("twinlock-pkcs11", "cryptoki-sys"),
+        ("twinlock-cli", "cryptoki-sys"),
         ("twinlock-cli", "aws-config"),
         ("twinlock-cli", "aws-sdk-kms"),
         ("twinlock-cli", "google-cloud-auth"),

@@ -104,7 +104,7 @@ fn a_package_without_a_row_is_found() {
 fn a_planted_climb_over_a_fence_is_found() {
     for (importer, imported) in [
         ("twinlock", "cryptoki"),
-        ("twinlock-pkcs11", "cryptoki-sys"),
+        ("twinlock-cli", "cryptoki-sys"),
         ("twinlock-cli", "aws-sdk-kms"),
         ("twinlock-cli", "azure_security_keyvault_keys"),
         ("twinlock-cli", "reqwest"),
