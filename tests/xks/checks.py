@@ -420,7 +420,7 @@ class CloudChecks(unittest.TestCase):
         inner = self.sent("encrypt")[0]["request"]["plaintext"]
         for words, plaintext in [
             ("cannot be interpreted", "AAAA"),
-            ("no ciphertext of this key", "B" + inner[1:]),
+            ("no ciphertext of this key", ("C" if inner[0] == "B" else "B") + inner[1:]),
         ]:
             self.proxy.fault = edit(plaintext=plaintext)
             with self.refused("KMSInvalidStateException", words):
