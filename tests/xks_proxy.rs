@@ -3,6 +3,7 @@
 
 mod clauses;
 mod faults;
+mod fleet;
 mod keys;
 mod proxy;
 mod running;

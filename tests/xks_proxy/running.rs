@@ -15,7 +15,7 @@ use crate::support::cli::run;
 use crate::support::softhsm::write_private;
 
 /// Encrypts and decrypts all the time while `work` is done; none of it may fail.
-fn under_load(proxy: &Proxy, work: impl FnOnce()) {
+pub(super) fn under_load(proxy: &Proxy, work: impl FnOnce()) {
     let (stop, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
     thread::scope(|scope| {
         for _ in 0..3 {
