@@ -70,7 +70,7 @@ impl Breaker {
                 true
             }
         };
-        Ok(Pass { breaker: Arc::clone(self), is_probe, settled: false })
+        Ok(Pass { breaker: Arc::clone(self), is_probe, admitted: now, settled: false })
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -159,6 +159,7 @@ impl Breaker {
 pub(crate) struct Pass {
     breaker: Arc<Breaker>,
     is_probe: bool,
+    admitted: Instant,
     settled: bool,
 }
 
@@ -171,7 +172,12 @@ impl Pass {
     /// What became of the call.
     pub(crate) fn settle<T>(mut self, result: &Result<T, Pkcs11Error>) {
         self.settled = true;
-        self.breaker.settle(self.is_probe, self.verdict(result), Instant::now());
+        let verdict = self.verdict(result);
+        let now = match verdict {
+            Verdict::Works => self.admitted, // whenever that was: the clock costs more
+            Verdict::Failed(_) | Verdict::Unknown => Instant::now(),
+        };
+        self.breaker.settle(self.is_probe, verdict, now);
     }
 
     fn verdict<'e, T>(&self, result: &'e Result<T, Pkcs11Error>) -> Verdict<'e> {

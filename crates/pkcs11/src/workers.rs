@@ -368,20 +368,18 @@ impl<S: 'static> Shared<S> {
     }
 
     /// A worker's life.
-    fn work(self: Arc<Self>, worker: u64, mut first: Option<Arc<dyn Job<S>>>) {
+    fn work(self: Arc<Self>, worker: u64, mut next: Option<Arc<dyn Job<S>>>) {
         let mut link = Link::new(&self.connect);
-        while let Some(job) = first.take().or_else(|| self.next_job(worker)) {
-            let is_shut_out = self.waits_in_vain(worker, &*job, &mut link);
-            let Some(job) = self.settled(worker, job, is_shut_out) else { break };
+        while let Some(job) = next.take().or_else(|| self.next_job(worker)) {
+            let Some(job) = self.with_session(worker, job, &mut link) else { break };
             let service = Self::serve(&*job, &mut link);
             // Back before it answers: the caller's next call finds it idle, and
             // starts no other thread.
-            let is_back = self.is_back(worker, link.is_connected(), service);
+            let back = self.come_back(worker, link.is_connected(), service);
             // It wakes a task, by code that is not ours; this thread is to survive it.
             let _ = catch_unwind(AssertUnwindSafe(|| job.answer()));
-            if !is_back {
-                break;
-            }
+            let Some(waiting) = back else { break };
+            next = waiting;
         }
         drop(link); // closes the session
         self.leave(worker);
@@ -389,10 +387,9 @@ impl<S: 'static> Shared<S> {
 
     /// Does the call. Returns what that took, unless a session was opened for it.
     fn serve(job: &dyn Job<S>, link: &mut Link<'_, S>) -> Option<Duration> {
-        let (start, connections) = (Instant::now(), link.connections());
-        let end = job.run(link);
-        let is_usual = link.connections() == connections;
-        is_usual.then(|| end.saturating_duration_since(start))
+        let connections = link.connections();
+        let time = job.run(link);
+        (link.connections() == connections).then_some(time)
     }
 
     fn leave(&self, worker: u64) {
@@ -411,19 +408,26 @@ impl<S: 'static> Shared<S> {
             if crew.closed {
                 return None;
             }
-            if let Some(job) = crew.queue.pop_front() {
-                if !job.is_wanted() {
-                    continue;
-                }
-                let in_hand = InHand::new(&job, Instant::now());
-                if let Some(worker) = crew.live.get_mut(&worker) {
-                    worker.in_hand = Some(in_hand);
-                }
+            if let Some(job) = crew.hand_out(worker) {
                 return Some(job);
             }
             crew.asleep += 1;
             crew = self.work_came.wait(crew).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// The call, once there is a session for it; nothing if others are to do it.
+    fn with_session(
+        &self,
+        worker: u64,
+        job: Arc<dyn Job<S>>,
+        link: &mut Link<'_, S>,
+    ) -> Option<Arc<dyn Job<S>>> {
+        if link.is_connected() {
+            return Some(job);
+        }
+        let is_shut_out = self.waits_in_vain(worker, &*job, link);
+        self.settled(worker, job, is_shut_out)
     }
 
     /// Waits for a session of its own, or until others have one. True if it has
@@ -464,9 +468,15 @@ impl<S: 'static> Shared<S> {
         Some(job)
     }
 
-    /// The worker's call is done. False if it was given up meanwhile and its
-    /// place was taken.
-    fn is_back(&self, worker: u64, has_session: bool, service: Option<Duration>) -> bool {
+    /// The worker's call is done. Returns the next one if there is one already;
+    /// nothing at all if the worker was given up meanwhile and its place was
+    /// taken.
+    fn come_back(
+        &self,
+        worker: u64,
+        has_session: bool,
+        service: Option<Duration>,
+    ) -> Option<Option<Arc<dyn Job<S>>>> {
         let mut crew = self.lock();
         let was_hung = crew.hung.remove(&worker);
         if was_hung {
@@ -475,10 +485,10 @@ impl<S: 'static> Shared<S> {
             crew.took(service);
         }
         if was_hung && crew.live.len() >= self.limits.workers {
-            return false;
+            return None;
         }
         crew.live.insert(worker, Worker { has_session, in_hand: None });
-        true
+        Some(crew.hand_out(worker))
     }
 
     /// Gives up the workers that hang, and starts others for the calls that
@@ -541,6 +551,17 @@ impl<S> Crew<S> {
     fn is_full(&self, now: Instant) -> bool {
         let has_session = self.live.values().any(|worker| worker.has_session);
         has_session && self.full_until.is_some_and(|until| now < until)
+    }
+
+    /// The first call that still has somebody waiting for it, in that worker's
+    /// hand.
+    fn hand_out(&mut self, worker: u64) -> Option<Arc<dyn Job<S>>> {
+        let job = std::iter::from_fn(|| self.queue.pop_front()).find(|job| job.is_wanted())?;
+        let in_hand = InHand::new(&job, Instant::now());
+        if let Some(worker) = self.live.get_mut(&worker) {
+            worker.in_hand = Some(in_hand);
+        }
+        Some(job)
     }
 
     fn has_session_beside(&self, worker: u64) -> bool {

@@ -126,8 +126,8 @@ pub(super) trait Job<S>: Send + Sync {
     fn waits(&self, more: Duration) -> bool;
     /// A worker has it in hand since `now`.
     fn taken(&self, now: Instant);
-    /// Does it; [`Job::answer`] tells the caller. Returns when it was done.
-    fn run(&self, link: &mut Link<'_, S>) -> Instant;
+    /// Does it; [`Job::answer`] tells the caller. Returns what it took.
+    fn run(&self, link: &mut Link<'_, S>) -> Duration;
     fn answer(&self);
     fn refuse(&self, error: Pkcs11Error);
     /// Its time is up.
@@ -239,15 +239,15 @@ where
         let _ = self.taken.set(now); // not again by a worker that it was handed on to
     }
 
-    fn run(&self, link: &mut Link<'_, S>) -> Instant {
+    fn run(&self, link: &mut Link<'_, S>) -> Duration {
         let work = std::mem::replace(&mut *lock(&self.work), Work::InHand);
-        let Work::ToDo(mut work) = work else { return Instant::now() };
+        let Work::ToDo(mut work) = work else { return Duration::ZERO };
         let patience = |more| Job::<S>::waits(self, more);
         let run = AssertUnwindSafe(|| link.run(self.retry, &patience, &mut work));
         let result = catch_unwind(run).unwrap_or_else(|_| Err(panicked()));
         let end = Instant::now();
         *lock(&self.work) = Work::Done(result, end);
-        end
+        self.times(end).in_token
     }
 
     fn answer(&self) {
