@@ -139,3 +139,29 @@ fn an_hsm_is_replaced_without_a_failed_request() {
         });
     });
 }
+
+/// The first token never had the key; the second one, which has it, is away while
+/// the configuration is read again.
+#[test]
+fn a_key_is_not_missing_while_a_token_that_may_have_it_is_away() {
+    let proxy = {
+        let mut proxy = prepared();
+        let config =
+            with_second(&proxy, "hsms = [\"b\", \"a\"]").replace("\"shared\"", "\"key-1\"");
+        proxy.write_config(&config);
+        proxy.run();
+        proxy.wait_until_ready();
+        proxy
+    };
+    let encrypted = proxy.encrypt(b"x").ok();
+    let functions = ["C_EncryptInit", "C_DecryptInit", "C_OpenSession", "C_FindObjectsInit"];
+    proxy.faults(&functions.map(|it| format!("{it} return CKR_DEVICE_REMOVED")).join("\n"));
+    proxy.signal(rustix::process::Signal::HUP);
+    for _ in 0..30 {
+        let answer = proxy.decrypt(&encrypted);
+        assert!(matches!(answer.status, 500 | 503), "{}", answer.text);
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    proxy.faults("");
+    eventually("it is used again", || proxy.decrypt(&encrypted).status == 200);
+}

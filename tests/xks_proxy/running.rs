@@ -201,6 +201,72 @@ fn hostile_clients_get_nothing_and_others_are_served() {
     assert!(proxy.is_running());
 }
 
+/// Heads that look as if KMS had sent them, from whoever knows the region, and then
+/// nothing: they take nobody's place.
+#[test]
+fn forged_heads_without_bodies_keep_nobody_out() {
+    let proxy = Proxy::start();
+    let mut forged = proxy.post("health", &json!({ "requestMetadata": metadata() }));
+    for (name, value) in &mut forged.headers {
+        if name == "authorization" {
+            let at = value.rfind('=').unwrap() + 1;
+            value.replace_range(at.., &"0".repeat(64));
+        }
+    }
+    let mut head = format!("{}\r\n", forged.first_line);
+    for (name, value) in &forged.headers {
+        head += &format!("{name}: {value}\r\n");
+    }
+    head += "content-length: 100\r\n\r\n";
+    let silent: Vec<_> = (0..600)
+        .map(|_| {
+            let mut stream = TcpStream::connect(proxy.address).unwrap();
+            stream.write_all(head.as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    for _ in 0..50 {
+        proxy.encrypt(b"x").ok();
+    }
+    drop(silent);
+}
+
+/// KMS gives up after a quarter of a second, and that must not be invisible.
+#[test]
+fn who_does_not_wait_for_the_answer_is_recorded_too() {
+    let proxy = Proxy::start();
+    proxy.encrypt(b"x").ok();
+    proxy.faults("C_Encrypt delay 700ms");
+    let before = proxy.module.count("C_Encrypt");
+    let request = proxy.post("keys/k/encrypt", &super::proxy::encrypt_request(b"x"));
+    let mut stream = TcpStream::connect(proxy.address).unwrap();
+    request.write(&mut stream).unwrap();
+    eventually("it is in the token", || proxy.module.count("C_Encrypt") > before);
+    drop(stream);
+    eventually("it is recorded", || {
+        proxy.records().iter().any(|record| record["outcome"] == "abandoned")
+    });
+}
+
+/// Whoever writes to the disk waits for it, and nobody else.
+#[test]
+fn a_state_directory_that_hangs_stops_nobody() {
+    let mut proxy = Proxy::start();
+    proxy.encrypt(b"x").ok();
+    let file = proxy.dir.home().join("state/encryptions.new");
+    let made = std::process::Command::new("mkfifo").arg(&file).status().unwrap();
+    assert!(made.success());
+    // A new key has to be written down before it is used.
+    proxy.write_config(&proxy.config().replace("object = \"key-1\"", "object = \"key-2\""));
+    proxy.signal(rustix::process::Signal::HUP);
+    thread::sleep(Duration::from_secs(5));
+    for _ in 0..10 {
+        proxy.encrypt(b"x").ok();
+        assert!(proxy.get("/livez").unwrap().contains(" 200 "));
+    }
+    assert!(proxy.stop().is_some(), "it ends");
+}
+
 /// Nobody's body is read before somebody plausible signed its head.
 #[test]
 fn a_long_body_takes_no_memory() {

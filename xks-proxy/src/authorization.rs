@@ -60,6 +60,8 @@ pub struct Request<'a> {
 pub(crate) enum Verdict {
     Allowed,
     Denied(Option<String>),
+    /// It could not decide, which is no verdict on the request.
+    Failed(String),
     /// A policy that is tried out would have denied it.
     WouldBeDenied(Option<String>),
 }
@@ -75,8 +77,8 @@ impl Authorization {
 
     pub(crate) fn ask(&self, input: &Input<'_>) -> Verdict {
         let Decision { allow, rule, error } = self.policy.decide(input);
-        if let Some(error) = error {
-            tracing::warn!(policy = self.policy.name(), error, "the policy could not decide");
+        if let Some(error) = error.filter(|_| !self.dry_run) {
+            return Verdict::Failed(error);
         }
         match (allow, self.dry_run) {
             (true, _) => Verdict::Allowed,

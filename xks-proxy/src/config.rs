@@ -301,6 +301,22 @@ impl KeySettings {
             .or_else(|| unique("generation", numbers))
             .or_else(|| unique("foreign_metadata", foreign.map(|it| it.0.as_bytes().to_vec())))
             .or_else(|| self.generations.iter().find_map(GenerationSettings::problem))
+            .or_else(|| self.taken_metadata())
+    }
+
+    /// Metadata of another proxy that is what we write for another generation.
+    fn taken_metadata(&self) -> Option<String> {
+        let of_ours = |number| CiphertextMetadata::of_generation(number);
+        let is_taken = |foreign: &GenerationSettings| {
+            let others = self.generations.iter().filter(|other| other.number != foreign.number);
+            let mut theirs = others.map(|other| of_ours(other.number));
+            foreign.foreign_metadata.is_some_and(|it| theirs.any(|ours| ours == it.0))
+        };
+        let taken = self.generations.iter().find(|generation| is_taken(generation))?;
+        Some(format!(
+            "generation {}: its foreign_metadata is another generation's own",
+            taken.number
+        ))
     }
 }
 

@@ -10,7 +10,7 @@
 //! of a block counts as used, which errs on the safe side.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{self, Write as _};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -30,6 +30,8 @@ const MAX_FILE: u64 = 16 << 20;
 pub struct Counts {
     file: Option<PathBuf>,
     limit: u64,
+    /// Held for as long as this lives: two proxies would forget each other's.
+    _lock: Option<File>,
     counts: Mutex<HashMap<String, Arc<Count>>>,
     /// What the file says, of generations that are not configured now, too.
     written: Mutex<BTreeMap<String, u64>>,
@@ -62,10 +64,24 @@ impl Counts {
         let written = file.as_deref().map(read).transpose()?.unwrap_or_default();
         Ok(Self {
             file,
+            _lock: None,
             limit: LIMIT / u64::from(fleet_size.get()),
             counts: Mutex::default(),
             written: Mutex::new(written),
         })
+    }
+
+    /// The same, for a proxy that encrypts: the directory is nobody else's then.
+    ///
+    /// # Errors
+    /// Also when another proxy has it.
+    pub fn own(directory: Option<&Path>, fleet_size: NonZeroU32) -> io::Result<Self> {
+        let _lock = directory.map(locked).transpose()?;
+        let counts = Self::open(directory, fleet_size)?;
+        if counts.file.as_ref().is_some_and(|file| !file.exists()) {
+            tracing::warn!("no key has been counted here before: counts of encryptions begin at 0");
+        }
+        Ok(Self { _lock, ..counts })
     }
 
     /// The count of the generation of that name.
@@ -126,16 +142,16 @@ impl Counts {
 }
 
 impl Count {
-    /// Counts an encryption that is about to be.
+    /// Counts an encryption that is about to be: as often as tokens may do it.
     ///
     /// # Errors
     /// When the limit is reached.
-    pub fn take(&self) -> Result<(), UsedUp> {
+    pub fn take(&self, times: u64) -> Result<(), UsedUp> {
         // Some threads may pass the limit together; it is far from exact anyway.
         if self.used.load(Ordering::Relaxed) >= self.limit {
             return Err(UsedUp);
         }
-        self.used.fetch_add(1, Ordering::Relaxed);
+        self.used.fetch_add(times, Ordering::Relaxed);
         Ok(())
     }
 
@@ -163,6 +179,17 @@ impl Count {
 
     fn ahead(&self) -> u64 {
         self.used() + BLOCK
+    }
+}
+
+fn locked(directory: &Path) -> io::Result<File> {
+    let file = File::create(directory.join("lock"))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            Err(io::Error::other("another proxy uses this directory; each needs its own"))
+        }
+        Err(TryLockError::Error(error)) => Err(error),
     }
 }
 
@@ -203,7 +230,7 @@ mod tests {
     }
 
     fn take(count: &Count, times: u64) {
-        (0..times).for_each(|_| count.take().unwrap());
+        (0..times).for_each(|_| count.take(1).unwrap());
     }
 
     #[test]
@@ -265,10 +292,10 @@ mod tests {
             has_warned: AtomicBool::new(false),
         };
         assert!(!count.wants_warning());
-        count.take().unwrap();
+        count.take(1).unwrap();
         assert_eq!([count.wants_warning(), count.wants_warning()], [true, false]);
         count.used.store(LIMIT, Ordering::Relaxed);
-        assert_eq!(count.take(), Err(UsedUp));
+        assert_eq!(count.take(1), Err(UsedUp));
     }
 
     #[test]
@@ -277,6 +304,17 @@ mod tests {
             Counts::open(None, NonZeroU32::new(4).unwrap()).unwrap().of("a").limit(),
             LIMIT / 4
         );
+    }
+
+    #[test]
+    fn a_directory_is_of_one_proxy() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = || Counts::own(Some(folder.path()), NonZeroU32::MIN);
+        let first = own().unwrap();
+        assert!(own().is_err_and(|error| error.to_string().contains("another proxy")));
+        assert!(open(&folder).is_ok(), "to look at");
+        drop(first);
+        assert!(own().is_ok());
     }
 
     #[test]

@@ -111,7 +111,7 @@ impl Key {
             .iter()
             .map(|generation| {
                 let name = name(generation.number);
-                let count = counts.of(&format!("{name}:{}", generation.object));
+                let count = counts.of(&generation.object);
                 Generation::new(store, generation, name, count, hsms.clone())
             })
             .collect();
@@ -157,6 +157,25 @@ impl Generation {
         self.members.load_full()
     }
 
+    /// True if several tokens may do the same call.
+    pub(crate) fn is_hedged(&self) -> bool {
+        self.hedge_after.is_some()
+    }
+
+    /// The tokens that are to have it.
+    pub(crate) fn hsms(&self) -> &[Arc<Hsm>] {
+        &self.hsms
+    }
+
+    /// Knows it where another generation did, of the same object: before a reload.
+    pub(crate) fn inherit(&self, before: &Self) {
+        let members = before.members();
+        let is_kept =
+            |(hsm, _): &&(Arc<Hsm>, AeadKey)| self.hsms.iter().any(|it| Arc::ptr_eq(it, hsm));
+        let keys = members.keys.iter().filter(is_kept).cloned().collect();
+        self.members.store(Arc::new(Members::new(keys, self.hedge_after, None)));
+    }
+
     /// True if some token that should have it does not, as far as is known.
     pub(crate) fn is_incomplete(&self) -> bool {
         self.members.load().keys.len() < self.hsms.len()
@@ -166,23 +185,25 @@ impl Generation {
     /// was known of it stays: an outage does not make a key unknown.
     ///
     /// # Errors
-    /// The first that some token answered.
+    /// What the first token said that did not do it, but for those that miss it.
     pub(crate) async fn look_up(&self) -> Result<(), Pkcs11Error> {
         let before = self.members();
         let mut keys = Vec::with_capacity(self.hsms.len());
-        let mut first_error = None;
+        let mut failed: Option<Pkcs11Error> = None;
         for hsm in &self.hsms {
             match hsm.key(&self.object).await {
                 Ok(key) => keys.push((Arc::clone(hsm), key)),
                 Err(error) => {
                     let known = before.key_on(hsm).filter(|_| error.kind() != ErrorKind::NotFound);
                     keys.extend(known.map(|key| (Arc::clone(hsm), key.clone())));
-                    first_error = first_error.or(Some(error));
+                    // It is missing when every token says so, and no sooner.
+                    let is_missing = |error: &Pkcs11Error| error.kind() == ErrorKind::NotFound;
+                    failed = failed.filter(|before| !is_missing(before)).or(Some(error));
                 }
             }
         }
-        self.members.store(Arc::new(Members::new(keys, self.hedge_after, first_error.clone())));
-        first_error.map_or(Ok(()), Err)
+        self.members.store(Arc::new(Members::new(keys, self.hedge_after, failed.clone())));
+        failed.map_or(Ok(()), Err)
     }
 }
 

@@ -131,7 +131,7 @@ impl Metrics {
         metrics.register(registry);
         // A counter that begins with 1 has not increased, as Prometheus sees it.
         for result in ["ok", "refused"] {
-            metrics.reloads.get_or_create(&ReloadLabels { result });
+            drop(metrics.reloads.get_or_create(&ReloadLabels { result }));
         }
         metrics
     }
@@ -268,7 +268,7 @@ impl Metrics {
         for store in &config.key_store {
             for dry_run in ["false", "true"] {
                 let key_store = Path(Arc::from(store.path.as_str()));
-                self.denials.get_or_create(&DenialLabels { key_store, dry_run });
+                drop(self.denials.get_or_create(&DenialLabels { key_store, dry_run }));
             }
             if let Some(written) = oldest_secret(store) {
                 let labels = KeyStoreLabels { key_store: Path(Arc::from(store.path.as_str())) };

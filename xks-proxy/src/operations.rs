@@ -29,6 +29,8 @@ pub(crate) struct Call<'a> {
     pub(crate) body: &'a [u8],
     /// When it has to be answered.
     pub(crate) until: Instant,
+    /// It is about a ciphertext of the caller's.
+    pub(crate) decrypts: bool,
 }
 
 /// What KMS is told, and what people here are told of it.
@@ -70,7 +72,7 @@ impl Call<'_> {
     pub(crate) async fn answer(&self, operation: &Operation, record: &mut Record) -> Answer {
         match operation {
             Operation::Health => health::answer(self, record),
-            Operation::Metadata(id) => metadata::answer(self, id, record),
+            Operation::Metadata(id) => metadata::answer(self, id, record).await,
             Operation::Encrypt(id) => encrypt::answer(self, id, record).await,
             Operation::Decrypt(id) => decrypt::answer(self, id, record).await,
         }
@@ -107,6 +109,12 @@ impl Call<'_> {
                 record.policy_would_deny = true;
                 Ok(())
             }
+            Verdict::Failed(error) => Err(Refusal::new(
+                ErrorName::Internal,
+                "The external key store proxy's own policy could not decide. Retry; its log has \
+                 the reason.",
+            )
+            .because(error)),
             Verdict::Denied(rule) => {
                 self.metrics.denial(&self.store.path, false);
                 record.policy_rule = rule;
@@ -131,6 +139,7 @@ impl Call<'_> {
     async fn settle<T>(
         &self,
         done: Done<T>,
+        generation: &Generation,
         members: &Members,
         record: &mut Record,
     ) -> Result<T, Refusal> {
@@ -141,16 +150,40 @@ impl Call<'_> {
             self.metrics.token(hsm.name(), done.queued, done.in_token);
         }
         match done.result {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                Err(self.of_missing(&error, members).await)
-            }
-            result => result.map_err(|error| of_token(&error)),
+            Ok(done) => Ok(done),
+            Err(error) => Err(self.of_failure(&error, generation).await),
         }
     }
 
-    /// A token that lost all of its keys is ill, and says nothing of this one.
-    async fn of_missing(&self, error: &Pkcs11Error, members: &Members) -> Refusal {
-        let others = members.keys().map(|(hsm, _)| hsm.key(&hsm.settings().health_key));
+    /// The tokens of a generation, if one of them has it.
+    async fn fleet<'a>(
+        &self,
+        generation: &Generation,
+        members: &'a Members,
+    ) -> Result<&'a Fleet, Refusal> {
+        match (members.fleet(), members.error()) {
+            (Some(fleet), _) => Ok(fleet),
+            (None, Some(error)) => Err(self.of_failure(error, generation).await),
+            (None, None) => Err(Refusal::new(ErrorName::Internal, FAILED)
+                .because(format!("{} was not looked for yet", generation.name))),
+        }
+    }
+
+    async fn of_failure(&self, error: &Pkcs11Error, generation: &Generation) -> Refusal {
+        match error.kind() {
+            // Nobody gave it a ciphertext.
+            ErrorKind::BadCiphertext if !self.decrypts => {
+                Refusal::new(ErrorName::Internal, FAILED).because(error.to_string())
+            }
+            ErrorKind::NotFound => self.of_missing(error, generation).await,
+            _ => of_token(error),
+        }
+    }
+
+    /// A token that lost all of its keys is ill, and says nothing of this one; nor
+    /// does one that is away.
+    async fn of_missing(&self, error: &Pkcs11Error, generation: &Generation) -> Refusal {
+        let others = generation.hsms().iter().map(|hsm| hsm.key(&hsm.settings().health_key));
         let others = tokio::time::timeout_at(self.until.into(), join_all(others)).await;
         match others.is_ok_and(|others| others.iter().all(Result::is_ok)) {
             true => of_token(error),
@@ -170,15 +203,6 @@ fn note(metadata: &RequestMetadata<'_>, record: &mut Record) {
     record.source_vpc = owned(&metadata.aws_source_vpc);
     record.source_vpce = owned(&metadata.aws_source_vpce);
     record.via_service = owned(&metadata.kms_via_service);
-}
-
-/// The tokens of a generation, if one of them has it.
-fn fleet<'a>(generation: &Generation, members: &'a Members) -> Result<&'a Fleet, Refusal> {
-    members.fleet().ok_or_else(|| match members.error() {
-        Some(error) => of_token(error),
-        None => Refusal::new(ErrorName::Internal, "The HSM was not reached yet. Retry.")
-            .because(format!("{} was not looked for yet", generation.name)),
-    })
 }
 
 const FAILED: &str = "The HSM failed. Retry; the proxy's log has the reason.";

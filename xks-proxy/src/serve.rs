@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus_client::registry::Registry;
@@ -34,7 +34,7 @@ const PREFIX: &str = "twinlock_xks";
 pub fn run(file: &Path) -> Result<ExitCode, Failure> {
     process::forbid_core_dumps();
     let config = Config::read(file)?;
-    let logs = Logs::start(&config.log).map_err(Failure::misconfigured)?;
+    let logs = Arc::new(Logs::start(&config.log).map_err(Failure::misconfigured)?);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(Failure::unavailable)?;
     let served = runtime.block_on(serve(file, config, &logs));
@@ -43,9 +43,9 @@ pub fn run(file: &Path) -> Result<ExitCode, Failure> {
     served
 }
 
-async fn serve(file: &Path, config: Config, logs: &Logs<Record>) -> Result<ExitCode, Failure> {
+async fn serve(file: &Path, config: Config, logs: &Arc<Logs<Record>>) -> Result<ExitCode, Failure> {
     let shutdown = Shutdown::on_signals().map_err(Failure::unavailable)?;
-    let counts = Counts::open(config.state_directory.as_deref(), config.fleet_size);
+    let counts = Counts::own(config.state_directory.as_deref(), config.fleet_size);
     let counts =
         counts.map_err(|error| Failure::misconfigured(format!("state_directory: {error}")))?;
     let state = State::new(&config, None, &counts).map_err(Failure::misconfigured)?;
@@ -70,29 +70,38 @@ async fn serve(file: &Path, config: Config, logs: &Logs<Record>) -> Result<ExitC
     let body_timeout = config.listen.limits.body();
     let server = Arc::new(Server::new(state, metrics.clone(), logs.requests(), body_timeout));
     let service = Service { file: file.to_owned(), server, counts, metrics, tls: listener.tls() };
+    let service = Arc::new(service);
     service.note(&config);
     tracing::info!(
         address = %address(&listener), operations = %address(&operations), "serving"
     );
 
     let router = ops::router(readiness, Arc::new(registry));
-    let operations = operations.serve(router, &shutdown);
-    let served = {
-        let server = Arc::clone(&service.server);
-        listener.serve_each(move |peer| server.connected(peer), &shutdown)
-    };
-    let background = service.background(&hsms, &reloads, logs, config.files());
+    // Each is a task of its own: a disk that hangs stops whoever writes to it, and
+    // nobody else.
+    tokio::spawn({
+        let shutdown = shutdown.clone();
+        async move { operations.serve(router, &shutdown).await }
+    });
+    let served = tokio::spawn({
+        let (server, shutdown) = (Arc::clone(&service.server), shutdown.clone());
+        async move { listener.serve_each(move |peer| server.connected(peer), &shutdown).await }
+    });
+    service.spawn_background(hsms);
+    let reloading = tokio::spawn({
+        // Not held: who ends last writes what was logged.
+        let (service, logs) = (Arc::clone(&service), Arc::downgrade(logs));
+        async move { service.reload_again_and_again(&reloads, &logs, config.files()).await }
+    });
     let drained = tokio::select! {
-        (drained, _) = async { tokio::join!(served, operations) } => drained,
-        failure = background => return Err(failure),
+        drained = served => drained.map_err(Failure::unavailable)?,
+        failure = reloading => return Err(failure.unwrap_or_else(Failure::unavailable)),
     };
     systemd::stopping();
     if drained.cut > 0 {
         tracing::warn!(requests = drained.cut, "some requests were not answered any more");
     }
-    if let Err(error) = service.counts.close() {
-        tracing::error!(%error, "the counts of encryptions cannot be written");
-    }
+    service.close().await;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
 }
@@ -107,48 +116,65 @@ struct Service {
 }
 
 impl Service {
+    /// Starts what goes on until the process ends.
+    fn spawn_background(self: &Arc<Self>, hsms: Condition) {
+        let service = Arc::clone(self);
+        tokio::spawn(async move { background::look_at_tokens(&service.server, &hsms).await });
+        let service = Arc::clone(self);
+        tokio::spawn(async move { background::look_for_keys(&service.server).await });
+        let service = Arc::clone(self);
+        tokio::spawn(async move { background::show(&service.server, &service.metrics).await });
+        let service = Arc::clone(self);
+        tokio::spawn(async move { background::save_counts(&service.counts).await });
+        tokio::spawn(systemd::keep_watchdog_calm());
+    }
+
     /// Runs until it is dropped; it ends only if it cannot begin.
-    async fn background(
+    async fn reload_again_and_again(
         &self,
-        hsms: &Condition,
         reloads: &ReloadStatus,
-        logs: &Logs<Record>,
+        logs: &Weak<Logs<Record>>,
         files: Vec<PathBuf>,
     ) -> Failure {
-        let watched = self.watched(files);
         let reload = async || {
-            logs.reopen();
+            if let Some(logs) = logs.upgrade() {
+                logs.reopen();
+            }
             let reloaded = self.reload().await;
             self.metrics.reload(reloaded.is_ok());
             reloaded
         };
-        let reloading = reload::run(watched, reload::EVERY, reloads, reload);
-        let looking = background::look_at_tokens(&self.server, hsms);
-        let showing = background::show(&self.server, &self.metrics);
-        let calming = async {
-            systemd::keep_watchdog_calm().await; // it ends where there is no watchdog
-            std::future::pending::<()>().await;
-        };
-        let saving = background::save_counts(&self.counts);
-        let sweeping = background::look_for_keys(&self.server);
-        let error = tokio::select! {
-            result = reloading => result.err(),
-            () = looking => None,
-            () = saving => None,
-            () = showing => None,
-            () = sweeping => None,
-            () = calming => None,
-        };
-        Failure::unavailable(
-            error.map_or_else(|| "a task ended".to_owned(), |error| error.to_string()),
-        )
+        match reload::run(self.watched(files), reload::EVERY, reloads, reload).await {
+            Ok(()) => Failure::unavailable("the configuration is not watched any more"),
+            Err(error) => Failure::unavailable(error),
+        }
+    }
+
+    /// Writes down what was used, if the disk takes it within a moment.
+    async fn close(self: &Arc<Self>) {
+        let service = Arc::clone(self);
+        let closed = tokio::task::spawn_blocking(move || service.counts.close());
+        match tokio::time::timeout(Duration::from_secs(5), closed).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(error))) => {
+                tracing::error!(%error, "the counts of encryptions cannot be written");
+            }
+            Ok(Err(_)) | Err(_) => {
+                tracing::error!(
+                    "the counts of encryptions cannot be written: no answer from the disk"
+                );
+            }
+        }
     }
 
     /// Takes over what the configuration says now, all of it or nothing.
     async fn reload(&self) -> Result<Vec<PathBuf>, String> {
-        let config = Config::read(&self.file).map_err(|failure| failure.to_string())?;
-        let state = State::new(&config, Some(&self.server.state()), &self.counts);
-        let state = state.map_err(|error| error.to_string())?;
+        // Reading files may take its time. This task alone waits for it.
+        let (config, state) = tokio::task::block_in_place(|| {
+            let config = Config::read(&self.file).map_err(|failure| failure.to_string())?;
+            let state = State::new(&config, Some(&self.server.state()), &self.counts);
+            Ok::<_, String>((config, state.map_err(|error| error.to_string())?))
+        })?;
         state.open().await.map_err(|error| error.to_string())?;
         match (&self.tls, &config.listen.tls) {
             (Some(tls), Some(settings)) => {
@@ -157,6 +183,9 @@ impl Service {
             (None, None) => {}
             _ => return Err("listen.tls cannot come or go while the proxy runs".to_owned()),
         }
+        // What is new is counted on the disk before it encrypts.
+        let saved = tokio::task::block_in_place(|| self.counts.save());
+        saved.map_err(|error| format!("state_directory: {error}"))?;
         self.server.replace(state);
         self.note(&config);
         Ok(self.watched(config.files()))

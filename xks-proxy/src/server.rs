@@ -2,9 +2,9 @@
 //! operation, and what is written of it.
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::num::NonZeroUsize;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
@@ -27,12 +27,16 @@ use crate::operations::{Answer, Call, Refusal};
 use crate::record::{Record, micros};
 use crate::sigv4::{Claim, RequestHead, SignatureError};
 use crate::state::State;
-use crate::uri_path::Route;
+use crate::uri_path::{Operation, Route};
 use crate::wire::{self, MAX_BODY_LEN};
 
 /// Requests that are answered side by side at the most: what a second of
 /// KMS's default load leaves waiting when each takes half a second.
 const MAX_IN_FLIGHT: NonZeroUsize = NonZeroUsize::new(1024).expect("it is not 0");
+
+/// Requests whose bodies did not come with their heads, at the most: nobody knows
+/// who sends them. KMS's requests are small and come in one piece.
+const MAX_UNFINISHED: NonZeroUsize = NonZeroUsize::new(256).expect("it is not 0");
 
 /// What answers requests.
 pub struct Server {
@@ -41,6 +45,7 @@ pub struct Server {
     log: RequestLog<Record>,
     body_timeout: Duration,
     in_flight: InFlight,
+    unfinished: InFlight,
 }
 
 impl Server {
@@ -51,8 +56,14 @@ impl Server {
         log: RequestLog<Record>,
         body_timeout: Duration,
     ) -> Self {
-        let in_flight = InFlight::new(MAX_IN_FLIGHT);
-        Self { state: ArcSwap::from_pointee(state), metrics, log, body_timeout, in_flight }
+        Self {
+            state: ArcSwap::from_pointee(state),
+            metrics,
+            log,
+            body_timeout,
+            in_flight: InFlight::new(MAX_IN_FLIGHT),
+            unfinished: InFlight::new(MAX_UNFINISHED),
+        }
     }
 
     /// What it serves now.
@@ -78,10 +89,11 @@ impl Server {
     }
 
     async fn serve(&self, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
-        let started = Instant::now();
-        let mut record = Record::new(peer);
-        let answer = self.answer(request, started, &mut record).await;
-        self.finish(answer, started, record)
+        let mut open =
+            Open { server: self, started: Instant::now(), record: Some(Record::new(peer)) };
+        let record = open.record.as_mut().expect("it was just put there");
+        let answer = self.answer(request, open.started, record).await;
+        open.finish(answer)
     }
 
     async fn answer(
@@ -103,22 +115,36 @@ impl Server {
         if head.method != Method::POST {
             return Err(Refusal::new(ErrorName::UnsupportedOperation, NOT_POST));
         }
-        let Some(_place) = self.in_flight.try_enter() else { return Err(too_much()) };
         let claim = self.claim(store, &head)?;
-        let body = read_body(body, MAX_BODY_LEN, self.body_timeout).await.map_err(not_read)?;
+        let body = self.body(body, store.deadline).await?;
         claim.verify(&body, &store.credentials).map_err(not_signed)?;
+        // Only now: what is not signed takes nobody's place.
+        let Some(_place) = self.in_flight.try_enter() else { return Err(too_much()) };
         record.access_key_id = Some(claim.access_key_id().to_string());
         self.metrics.clock_ahead.set(claim.seconds_ahead(SystemTime::now()));
         if store.rate.as_ref().is_some_and(|rate| !rate.try_take()) {
             return Err(over_quota());
         }
         let until = started + store.deadline;
-        let call = Call { state: &state, store, metrics: &self.metrics, body: &body, until };
+        let decrypts = matches!(route.operation, Operation::Decrypt(_));
+        let call =
+            Call { state: &state, store, metrics: &self.metrics, body: &body, until, decrypts };
         let answer = call.answer(&route.operation, record).await;
         if answer.is_err() && record.kms_request_id.is_none() {
             record.kms_request_id = wire::request_id(&body).map(|id| id.into_owned());
         }
         answer
+    }
+
+    /// The body, of a request that is worth an answer: not after its deadline.
+    async fn body(&self, body: Incoming, deadline: Duration) -> Result<Bytes, Refusal> {
+        let mut reading = pin!(read_body(body, MAX_BODY_LEN, self.body_timeout.min(deadline)));
+        let at_once = poll_fn(|context| Poll::Ready(reading.as_mut().poll(context))).await;
+        if let Poll::Ready(body) = at_once {
+            return body.map_err(not_read);
+        }
+        let Some(_place) = self.unfinished.try_enter() else { return Err(too_much()) };
+        reading.await.map_err(not_read)
     }
 
     fn claim(&self, store: &KeyStore, head: &Parts) -> Result<Claim, Refusal> {
@@ -131,9 +157,28 @@ impl Server {
         Claim::parse(&signed, &store.regions, SystemTime::now()).map_err(not_signed)
     }
 
-    fn finish(&self, answer: Answer, started: Instant, mut record: Record) -> Response<Body> {
+    fn write(&self, started: Instant, mut record: Record) {
         let total = started.elapsed();
         record.total_us = micros(total);
+        if let (Some(operation), Some(store)) = (record.operation, &record.key_store) {
+            self.metrics.request(operation, record.outcome, store, total);
+        }
+        self.log.log(record);
+    }
+}
+
+/// A request that is not answered yet. If nobody waits for the answer any more, as
+/// KMS does after a quarter of a second, that is recorded when this is dropped.
+struct Open<'a> {
+    server: &'a Server,
+    started: Instant,
+    /// Until it is written.
+    record: Option<Record>,
+}
+
+impl Open<'_> {
+    fn finish(mut self, answer: Answer) -> Response<Body> {
+        let mut record = self.record.take().expect("only this and the end take it");
         let response = match answer {
             Ok(body) => json(StatusCode::OK, body),
             Err(Refusal { error, cause }) => {
@@ -143,11 +188,18 @@ impl Server {
             }
         };
         record.status = response.status().as_u16();
-        if let (Some(operation), Some(store)) = (record.operation, &record.key_store) {
-            self.metrics.request(operation, record.outcome, store, total);
-        }
-        self.log.log(record);
+        self.server.write(self.started, record);
         response
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        let Some(mut record) = self.record.take() else { return };
+        record.outcome = "abandoned";
+        record.status = 0;
+        record.error = Some("the client went away before the answer".into());
+        self.server.write(self.started, record);
     }
 }
 
@@ -187,10 +239,18 @@ fn over_quota() -> Refusal {
     )
 }
 
+/// What did not arrive may arrive the next time.
 fn not_read(error: BodyError) -> Refusal {
-    let message =
-        "The body is longer than any request of this API, or did not arrive whole in time.";
-    Refusal::new(ErrorName::Validation, message).because(error.to_string())
+    let refusal = match error {
+        BodyError::TooLong => {
+            Refusal::new(ErrorName::Validation, "The body is longer than any request of this API.")
+        }
+        _ => Refusal::new(
+            ErrorName::DependencyTimeout,
+            "The body did not arrive whole before the deadline. Retry.",
+        ),
+    };
+    refusal.because(error.to_string())
 }
 
 /// One answer for every reason but the clock, which only the caller can mend.

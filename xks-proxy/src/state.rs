@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use futures_util::future::join_all;
+use futures_util::stream::{self, StreamExt as _};
 use secrecy::ExposeSecret as _;
 use twinlock_pkcs11::{ErrorKind, Pkcs11Error};
 
@@ -24,6 +25,12 @@ pub struct State {
     pub(crate) hsms: Vec<Arc<Hsm>>,
     pub(crate) fleet_size: NonZeroU32,
 }
+
+/// How long a start or a reload waits for tokens.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Keys that are looked for side by side.
+const AT_A_TIME: usize = 32;
 
 /// Why a configuration cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +53,24 @@ impl State {
             })?;
             stores.insert(Arc::clone(&store.path), Arc::new(store));
         }
-        Ok(Self { stores, hsms, fleet_size: config.fleet_size })
+        let state = Self { stores, hsms, fleet_size: config.fleet_size };
+        if let Some(before) = before {
+            state.inherit(before);
+        }
+        Ok(state)
+    }
+
+    /// What was known of keys stays known: a token may be away just now.
+    fn inherit(&self, before: &Self) {
+        let known: HashMap<_, _> = before
+            .generations()
+            .map(|generation| (generation.object.as_str(), generation))
+            .collect();
+        for generation in self.generations() {
+            if let Some(before) = known.get(generation.object.as_str()) {
+                generation.inherit(before);
+            }
+        }
     }
 
     /// Opens the tokens and looks for all keys.
@@ -56,13 +80,24 @@ impl State {
     /// token or a key that cannot be used as it is. Tokens and keys that may come
     /// back are waited for, and logged.
     pub async fn open(&self) -> Result<(), Unusable> {
+        match tokio::time::timeout(PATIENCE, self.open_all()).await {
+            Ok(opened) => opened,
+            Err(_) => {
+                tracing::warn!("not all tokens and keys were looked at in time; that goes on");
+                Ok(())
+            }
+        }
+    }
+
+    async fn open_all(&self) -> Result<(), Unusable> {
         for (hsm, opened) in
             join_all(self.hsms.iter().map(|hsm| async move { (hsm, hsm.open().await) })).await
         {
             refuse_misconfigured(hsm.name(), opened.err())?;
         }
-        for generation in self.generations() {
-            refuse_misconfigured(&generation.name, generation.look_up().await.err())?;
+        let mut found = stream::iter(self.generations().map(look_up)).buffer_unordered(AT_A_TIME);
+        while let Some((name, found)) = found.next().await {
+            refuse_misconfigured(&name, found.err())?;
         }
         Ok(())
     }
@@ -104,6 +139,10 @@ fn credential(settings: &CredentialSettings) -> Result<Credential, String> {
     let secret = SecretAccessKey::parse(secret.expose_secret())
         .map_err(|error| format!("the secret of {id}: {error}"))?;
     Ok(Credential::new(id.clone(), secret))
+}
+
+async fn look_up(generation: &Generation) -> (Arc<str>, Result<(), Pkcs11Error>) {
+    (Arc::clone(&generation.name), generation.look_up().await)
 }
 
 fn refuse_misconfigured(what: &str, error: Option<Pkcs11Error>) -> Result<(), Unusable> {

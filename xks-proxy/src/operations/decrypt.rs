@@ -2,7 +2,7 @@
 
 use twinlock_pkcs11::Sealed;
 
-use super::{Answer, Call, Refusal, fleet, note};
+use super::{Answer, Call, Refusal, note};
 use crate::config::KeyState;
 use crate::error::ErrorName;
 use crate::record::Record;
@@ -19,11 +19,11 @@ pub(super) async fn answer(call: &Call<'_>, id: &ExternalKeyId, record: &mut Rec
     let generation = key.generation_of(request.ciphertext_metadata).ok_or_else(of_no_generation)?;
     record.generation = Some(generation.number);
     let members = generation.members();
-    let fleet = fleet(generation, &members)?;
+    let fleet = call.fleet(generation, &members).await?;
     let token_aad = request.aad.for_token(&request.ciphertext_metadata, call.store.aad);
     let DecryptRequest { ciphertext, iv, tag, .. } = request;
     let done = fleet.decrypt(Sealed { iv, ciphertext, tag }, token_aad, call.left()?).await;
-    let plaintext = call.settle(done, &members, record).await?;
+    let plaintext = call.settle(done, generation, &members, record).await?;
     Ok(DecryptResponse { plaintext: &plaintext }.body())
 }
 

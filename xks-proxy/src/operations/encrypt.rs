@@ -2,7 +2,7 @@
 
 use zeroize::Zeroizing;
 
-use super::{Answer, Call, Refusal, fleet, note};
+use super::{Answer, Call, Refusal, note};
 use crate::aad::Aad;
 use crate::ciphertext_metadata::CiphertextMetadata;
 use crate::config::KeyState;
@@ -20,21 +20,21 @@ pub(super) async fn answer(call: &Call<'_>, id: &ExternalKeyId, record: &mut Rec
     let generation = encrypting(call.key("Encrypt", id, &request.metadata, record)?)?;
     record.generation = Some(generation.number);
     let members = generation.members();
-    let fleet = fleet(generation, &members)?;
-    count(generation)?;
+    let fleet = call.fleet(generation, &members).await?;
+    count(generation, fleet.members().len())?;
     let metadata = CiphertextMetadata::of_generation(generation.number);
     let token_aad = request.aad.for_token(&metadata, call.store.aad);
     let (plaintext, left) = (request.plaintext, call.left()?);
     let (sealed, integrity_value) = match request.wants_integrity_value {
         false => {
             let done = fleet.encrypt(plaintext, token_aad, left).await;
-            (call.settle(done, &members, record).await?, None)
+            (call.settle(done, generation, &members, record).await?, None)
         }
         true => {
             // Computed from what the token returned, before it decrypts that.
             let value = cdiv(request.aad, metadata);
             let done = fleet.encrypt_checked(plaintext, token_aad, left, value).await;
-            let (sealed, value) = call.settle(done, &members, record).await?;
+            let (sealed, value) = call.settle(done, generation, &members, record).await?;
             (sealed, Some(value))
         }
     };
@@ -60,8 +60,10 @@ fn encrypting(key: &Key) -> Result<&Generation, Refusal> {
     }
 }
 
-fn count(generation: &Generation) -> Result<(), Refusal> {
-    let counted = generation.count.take().map_err(|UsedUp| {
+/// Of a hedged call, every token may do its own.
+fn count(generation: &Generation, members: usize) -> Result<(), Refusal> {
+    let times = if generation.is_hedged() { members as u64 } else { 1 };
+    let counted = generation.count.take(times).map_err(|UsedUp| {
         Refusal::new(
             ErrorName::InvalidState,
             "This key has encrypted as often as is safe with AES-GCM. Add a new generation to the \
