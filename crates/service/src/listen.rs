@@ -6,11 +6,11 @@
 //! and h2, within the limits set here; how long a connection may take for what
 //! is watched here, with one timer for each connection and none for a request.
 //!
-//! **At the cap.** One more connection is accepted and takes the place of the
-//! one that has been idle the longest, of those first that never had a request
-//! answered. Where none is idle it waits, and all after it wait in the kernel's
-//! backlog, until a request is done. So a crowd of idle or half-open clients
-//! cannot keep others out.
+//! **At the cap.** One more connection is accepted and takes the place of another:
+//! of the oldest that never had a request, else of one whose request has been
+//! coming for more than a second, else of the one that has been idle the longest.
+//! Where all are being served it waits, and all after it wait in the kernel's
+//! backlog. So a crowd of idle, half-open or slow clients cannot keep others out.
 
 use std::io;
 use std::net::SocketAddr;
@@ -273,7 +273,7 @@ fn is_of_one_client(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
-/// A place for one connection more; somebody idle has to make room.
+/// A place for one connection more; another has to make room.
 async fn slot<M>(slots: &Arc<Semaphore>, server: &Server<M>) -> OwnedSemaphorePermit {
     loop {
         if let Ok(slot) = Arc::clone(slots).try_acquire_owned() {

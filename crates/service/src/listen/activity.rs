@@ -16,12 +16,14 @@ pub(super) struct Activity {
     in_flight: AtomicU32,
     /// Bytes have come since the last request ended, and no request yet.
     is_reading: AtomicBool,
-    /// When it began to read, or else to be idle: milliseconds after `begun`.
+    /// When it began to read a head, or a request was last done: milliseconds
+    /// after `begun`.
     since: AtomicU64,
     /// A request was answered.
     was_used: AtomicBool,
     is_http2: AtomicBool,
     is_stopping: AtomicBool,
+    is_cut: AtomicBool,
     pub(super) wake: Notify,
 }
 
@@ -44,6 +46,7 @@ impl Activity {
             was_used: AtomicBool::new(false),
             is_http2: AtomicBool::new(false),
             is_stopping: AtomicBool::new(false),
+            is_cut: AtomicBool::new(false),
             wake: Notify::new(),
         }
     }
@@ -57,8 +60,12 @@ impl Activity {
 
     /// A request is in flight until what this returns is dropped.
     pub(super) fn request(self: &Arc<Self>, version: Version) -> InFlight {
-        self.in_flight.fetch_add(1, Relaxed);
+        let before = self.in_flight.fetch_add(1, Relaxed);
         self.is_reading.store(false, Relaxed);
+        if before == 0 && version == Version::HTTP_2 {
+            // What was read since the last request may have been a ping.
+            self.since.store(self.now(), Relaxed);
+        }
         self.is_http2.store(version == Version::HTTP_2, Relaxed);
         InFlight(Arc::clone(self))
     }
@@ -72,7 +79,7 @@ impl Activity {
         if self.is_busy() {
             return None;
         }
-        let since = Duration::from_millis(self.now().saturating_sub(self.since.load(Relaxed)));
+        let since = self.in_this_state_for();
         let is_first = !self.was_used.load(Relaxed);
         let is_head = self.is_reading.load(Relaxed) && !self.is_http2.load(Relaxed);
         match is_first || is_head {
@@ -86,13 +93,35 @@ impl Activity {
         self.in_flight.load(Relaxed) > 0
     }
 
-    pub(super) fn is_stopping(&self) -> bool {
-        self.is_stopping.load(Relaxed)
+    /// Whether it is to end at once, whatever is in flight.
+    pub(super) fn is_cut(&self) -> bool {
+        self.is_cut.load(Relaxed)
+    }
+
+    /// In which order connections make room: new ones without a request, then
+    /// those with requests of which none was done for as long as is slow, then
+    /// those between requests. What is served makes none.
+    fn rank(&self, slow: Duration) -> Option<u8> {
+        match (self.is_busy(), self.was_used.load(Relaxed)) {
+            _ if self.is_stopping.load(Relaxed) => None,
+            (true, _) => (self.in_this_state_for() >= slow).then_some(1),
+            (false, false) => Some(0),
+            (false, true) => Some(2),
+        }
+    }
+
+    fn make_room(&self) {
+        self.is_cut.store(self.is_busy(), Relaxed);
+        self.stop();
     }
 
     fn stop(&self) {
         self.is_stopping.store(true, Relaxed);
         self.wake.notify_one();
+    }
+
+    fn in_this_state_for(&self) -> Duration {
+        Duration::from_millis(self.now().saturating_sub(self.since.load(Relaxed)))
     }
 
     fn now(&self) -> u64 {
@@ -128,15 +157,14 @@ impl Activities {
         Entry { of: self, id, activity }
     }
 
-    /// Ends the connection that has been idle the longest, if any is.
-    pub(super) fn stop_idlest(&self) -> bool {
+    /// Ends the connection that can best be spared, if any can.
+    pub(super) fn shed_one(&self, slow: Duration) -> bool {
         let all = self.all();
-        let idle = all.values().filter(|one| !one.is_busy() && !one.is_stopping());
-        let idlest = idle.min_by_key(|one| {
-            let idle_since = one.begun + Duration::from_millis(one.since.load(Relaxed));
-            (one.was_used.load(Relaxed), idle_since)
+        let sparable = all.values().filter_map(|one| Some((one.rank(slow)?, one)));
+        let first = sparable.min_by_key(|(rank, one)| {
+            (*rank, one.begun + Duration::from_millis(one.since.load(Relaxed)))
         });
-        idlest.inspect(|one| one.stop()).is_some()
+        first.inspect(|(_, one)| one.make_room()).is_some()
     }
 
     pub(super) fn stop_all(&self) {
@@ -192,19 +220,25 @@ mod tests {
     }
 
     #[test]
-    fn the_idlest_goes_first_and_the_unused_before_it() {
+    fn the_unused_go_first_then_the_slow_then_the_idlest() {
         let all = Activities::default();
-        assert!(!all.stop_idlest());
-        let [used, busy, unused] = [all.begin(), all.begin(), all.begin()];
-        drop(used.activity.request(Version::HTTP_11));
+        assert!(!all.shed_one(NONE));
+        let [idle, idler, busy, unused] = [all.begin(), all.begin(), all.begin(), all.begin()];
+        drop(idler.activity.request(Version::HTTP_11));
+        std::thread::sleep(Duration::from_millis(5));
+        drop(idle.activity.request(Version::HTTP_11));
         let request = busy.activity.request(Version::HTTP_11);
-        assert!(all.stop_idlest() && unused.activity.is_stopping());
-        assert!(all.stop_idlest() && used.activity.is_stopping());
-        assert!(!all.stop_idlest(), "what is busy stays");
-        assert_eq!(all.busy(), 1);
+        let is_stopping = |one: &Entry<'_>| one.activity.is_stopping.load(Relaxed);
+        assert!(all.shed_one(NONE) && is_stopping(&unused));
+        assert!(all.shed_one(LONG) && is_stopping(&idler));
+        assert!(all.shed_one(NONE) && is_stopping(&busy) && busy.activity.is_cut());
+        assert!(all.shed_one(NONE) && is_stopping(&idle) && !idle.activity.is_cut());
+        let served = all.begin();
+        let _second = served.activity.request(Version::HTTP_2);
+        assert!(!all.shed_one(LONG), "what is served stays");
+        assert_eq!(all.busy(), 2);
         drop(request);
-        assert!(all.stop_idlest());
         drop(busy);
-        assert_eq!(all.all().len(), 2);
+        assert_eq!((all.busy(), all.all().len()), (1, 4));
     }
 }

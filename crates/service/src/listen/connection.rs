@@ -7,7 +7,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hyper::body::{Body, Incoming};
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -39,6 +39,10 @@ pub(super) struct Server<M> {
     warned: AtomicU64,
 }
 
+/// A connection that has requests, and had none done for so long, makes room at
+/// the cap: a body does not come.
+const SLOW: Duration = Duration::from_secs(1);
+
 /// How to speak with a client that said what it speaks, or did not.
 struct Protocols {
     http1: Builder<TokioExecutor>,
@@ -60,9 +64,9 @@ impl<M> Server<M> {
         }
     }
 
-    /// Ends a connection that is idle.
+    /// Ends a connection that can be spared, to make room.
     pub(super) fn shed_one(&self) {
-        if self.activities.stop_idlest() {
+        if self.activities.shed_one(SLOW) {
             self.counts.end("shed");
         }
     }
@@ -197,6 +201,9 @@ impl<M> Server<M> {
                     return;
                 }
                 () = activity.wake.notified() => {
+                    if activity.is_cut() {
+                        return;
+                    }
                     is_ending = true;
                     connection.as_mut().graceful_shutdown();
                 }
