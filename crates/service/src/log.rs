@@ -66,8 +66,8 @@ impl<'de> Deserialize<'de> for Target {
     }
 }
 
-/// The logs of a service. Lines that were logged are written when it is dropped,
-/// within two seconds.
+/// The logs of a service. What was logged is written when it is dropped; that
+/// waits for two seconds at the most for each of the two.
 #[derive(Debug)]
 pub struct Logs<R: Send + 'static> {
     requests: RequestLog<R>,

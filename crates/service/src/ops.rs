@@ -3,6 +3,10 @@
 //!
 //! Without TLS, for probes and scrapers rarely have any; what it tells is no
 //! secret. Bind it to an address that only they reach.
+//!
+//! Serve it until another [`Shutdown`](crate::shutdown::Shutdown) than the one
+//! that readiness knows, begun when requests are done: then `/readyz` says 503
+//! while they are.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
