@@ -28,6 +28,4 @@ mod two_holders;
 mod vault;
 mod vectors;
 mod xks;
-#[path = "xks/ops.rs"]
-mod xks_ops;
 mod xks_proxy;

@@ -6,5 +6,6 @@ mod agreement;
 mod changes;
 mod checks;
 mod clients;
+mod ops;
 mod rig;
 mod two_sides;

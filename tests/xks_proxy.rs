@@ -8,3 +8,4 @@ mod keys;
 mod proxy;
 mod running;
 mod signed;
+mod watched;
