@@ -3,7 +3,8 @@
 
 # The same commit makes the same package.
 set_source_date() {
-    SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git -C "$root" log -1 --format=%ct)}
+    SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git -C "$root" log -1 --format=%ct 2>/dev/null)} ||
+        give_up "there is no commit to take the time from: set SOURCE_DATE_EPOCH"
     export SOURCE_DATE_EPOCH LC_ALL=C TZ=UTC
     umask 022
 }
