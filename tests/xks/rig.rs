@@ -56,6 +56,8 @@ impl Rig {
         let hsm = SoftHsm::with_token();
         let mut dir = Dir::new();
         hsm.variables().into_iter().for_each(|(name, value)| dir.set(name, value));
+        // A token in files waits for the disk, which other builds may be busy with.
+        dir.write_config("profile = \"default\"\n[profiles.default]\ndeadline_seconds = 120\n");
         make(&dir, &hsm);
         create_key(&dir, &hsm, "xks-key-2");
         create_key(&dir, &hsm, "twinlock-health");
