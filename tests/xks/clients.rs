@@ -86,15 +86,14 @@ fn our_own_program_has_such_a_key_as_its_provider() {
     rig.variables().into_iter().for_each(|(name, value)| rig.dir.set(name, value));
     rig.dir.run(["keys", "create", &customer]).ok();
     let keys = ["--provider", &provider, "--customer", &customer];
-    let with_keys = |args: &[&'static str]| {
-        let args: Vec<&str> = args.iter().copied().chain(keys).collect();
-        rig.dir.run(args)
+    let run = |rig: &Rig, args: &[&'static str]| {
+        rig.dir.run(args.iter().copied().chain(keys).collect::<Vec<_>>())
     };
     rig.dir.write("report.md", "secret");
-    with_keys(&["encrypt", "report.md", "--context", "object=report.md"]).ok();
+    run(&rig, &["encrypt", "report.md", "--context", "object=report.md"]).ok();
     let decrypt = ["decrypt", "report.md.twl", "-o", "-", "--context", "object=report.md"];
-    assert_eq!(with_keys(&decrypt).ok().stdout, b"secret");
-    let proof = with_keys(&["--json", "prove", "report.md.twl"]).ok().json();
+    assert_eq!(run(&rig, &decrypt).ok().stdout, b"secret");
+    let proof = run(&rig, &["--json", "prove", "report.md.twl"]).ok().json();
     assert_eq!(proof["proves"], true, "{proof}");
 
     // What the program gives to AWS, the proxy authenticates.
@@ -106,6 +105,12 @@ fn our_own_program_has_such_a_key_as_its_provider() {
         let records = rig.recorded();
         records.iter().any(|r| r["key"] == "external-key-1" && &r["kms_request_id"] == id)
     });
+
+    // A proxy that is gone is worth a retry, and the key is not called disabled.
+    rig.stop_proxy();
+    let refused = run(&rig, &decrypt).with(5);
+    assert!(refused.stderr.contains("external key store proxy"), "{}", refused.stderr);
+    assert!(!refused.stderr.contains("disabled"), "{}", refused.stderr);
 }
 
 fn aws(rig: &Rig, args: &[&str]) -> Value {
