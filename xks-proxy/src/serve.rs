@@ -33,6 +33,7 @@ const PREFIX: &str = "twinlock_xks";
 /// such thing: it is waited for.
 pub fn run(file: &Path) -> Result<ExitCode, Failure> {
     process::forbid_core_dumps();
+    process::allow_many_files();
     let config = Config::read(file)?;
     let logs = Arc::new(Logs::start(&config.log).map_err(Failure::misconfigured)?);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
@@ -79,15 +80,20 @@ async fn serve(file: &Path, config: Config, logs: &Arc<Logs<Record>>) -> Result<
     let router = ops::router(readiness, Arc::new(registry));
     // Each is a task of its own: a disk that hangs stops whoever writes to it, and
     // nobody else.
-    tokio::spawn({
-        let shutdown = shutdown.clone();
-        async move { operations.serve(router, &shutdown).await }
-    });
+    // Load balancers hear until the end that it is not ready any more.
+    tokio::spawn(async move { operations.serve(router, &Shutdown::default()).await });
     let served = tokio::spawn({
         let (server, shutdown) = (Arc::clone(&service.server), shutdown.clone());
         async move { listener.serve_each(move |peer| server.connected(peer), &shutdown).await }
     });
     service.spawn_background(hsms);
+    tokio::spawn({
+        let shutdown = shutdown.clone();
+        async move {
+            shutdown.begun().await;
+            systemd::stopping();
+        }
+    });
     let reloading = tokio::spawn({
         // Not held: who ends last writes what was logged.
         let (service, logs) = (Arc::clone(&service), Arc::downgrade(logs));
@@ -97,7 +103,6 @@ async fn serve(file: &Path, config: Config, logs: &Arc<Logs<Record>>) -> Result<
         drained = served => drained.map_err(Failure::unavailable)?,
         failure = reloading => return Err(failure.unwrap_or_else(Failure::unavailable)),
     };
-    systemd::stopping();
     if drained.cut > 0 {
         tracing::warn!(requests = drained.cut, "some requests were not answered any more");
     }
