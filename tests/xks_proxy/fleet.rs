@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::proxy::{Proxy, encrypt_request, eventually, metadata};
 use super::running::under_load;
+use crate::support::cli::run;
 use crate::support::softhsm::{PIN, TOKEN, module, uri_of};
 
 const KEY: [u8; 32] = [0x5a; 32];
@@ -103,6 +104,20 @@ fn a_token_that_hangs_costs_no_more_than_the_hedge() {
     }
     assert!(proxy.module.count("C_Encrypt") > before);
     proxy.faults("");
+}
+
+/// Else what one of them encrypts is lost whenever the other is asked.
+#[test]
+fn two_tokens_with_different_keys_of_one_name_are_refused() {
+    let mut proxy = prepared();
+    proxy.dir.run(["keys", "create", &uri_of(proxy.hsm.folder(), "second", "key-1")]).ok();
+    let config = with_second(&proxy, "hsms = [\"a\", \"b\"]").replace("\"shared\"", "\"key-1\"");
+    proxy.write_config(&config);
+    let checked = run(proxy.command("check-config"), b"").with(1);
+    assert!(checked.text().contains("b has another key than a"), "{}", checked.text());
+    proxy.run();
+    eventually("it does not start", || !proxy.is_running());
+    assert!(proxy.said().contains("b has another key than a"), "{}", proxy.said());
 }
 
 #[test]

@@ -88,6 +88,9 @@ async fn check(state: &State) -> Report {
     for generation in state.generations() {
         let found = generation.look_up().await;
         look_at(generation, found, &mut report);
+        if let Some(problem) = generation.members().disagreement().await {
+            report.bad(format!("key {}: {problem}", generation.name));
+        }
     }
     report
 }

@@ -18,6 +18,9 @@ use crate::sigv4::{Credentials, Region};
 use crate::uri_path::ExternalKeyId;
 use crate::wire::MAX_EKMS;
 
+/// How long a token may take to show that its key is the right one.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// What is served below one path. Key stores share tokens and nothing else.
 pub struct KeyStore {
     pub(crate) path: Arc<str>,
@@ -208,6 +211,22 @@ impl Generation {
 }
 
 impl Members {
+    /// A token that has another key under the same label, if one has: what the
+    /// first one encrypts, it does not decrypt. Data would be lost through it.
+    pub(crate) async fn disagreement(&self) -> Option<String> {
+        let mut keys = self.keys.iter();
+        let (first, key) = keys.next()?;
+        let data = b"twinlock-xks looks whether these tokens have the same key".to_vec();
+        let sealed = key.encrypt(data.into(), Vec::new(), PATIENCE).await.result.ok()?;
+        for (hsm, key) in keys {
+            let back = key.decrypt(sealed.clone(), Vec::new(), PATIENCE).await.result;
+            if back.is_err_and(|error| error.kind() == ErrorKind::BadCiphertext) {
+                return Some(format!("{} has another key than {}", hsm.name(), first.name()));
+            }
+        }
+        None
+    }
+
     fn none() -> Self {
         Self { keys: Vec::new(), fleet: None, error: None }
     }

@@ -34,9 +34,11 @@ use crate::wire::{self, MAX_BODY_LEN};
 /// KMS's default load leaves waiting when each takes half a second.
 const MAX_IN_FLIGHT: NonZeroUsize = NonZeroUsize::new(1024).expect("it is not 0");
 
-/// Requests whose bodies did not come with their heads, at the most: nobody knows
-/// who sends them. KMS's requests are small and come in one piece.
-const MAX_UNFINISHED: NonZeroUsize = NonZeroUsize::new(256).expect("it is not 0");
+/// Requests of one connection whose bodies did not come with their heads, at the
+/// most: nobody knows yet who sends them, and each may take `MAX_BODY_LEN`. KMS's
+/// are small and arrive whole, or nearly. Other connections have places of their
+/// own, which strangers cannot take.
+const MAX_UNFINISHED: NonZeroUsize = NonZeroUsize::new(16).expect("it is not 0");
 
 /// What answers requests.
 pub struct Server {
@@ -45,7 +47,6 @@ pub struct Server {
     log: RequestLog<Record>,
     body_timeout: Duration,
     in_flight: InFlight,
-    unfinished: InFlight,
 }
 
 impl Server {
@@ -62,7 +63,6 @@ impl Server {
             log,
             body_timeout,
             in_flight: InFlight::new(MAX_IN_FLIGHT),
-            unfinished: InFlight::new(MAX_UNFINISHED),
         }
     }
 
@@ -85,20 +85,25 @@ impl Server {
     /// For the connection of that peer.
     #[must_use]
     pub fn connected(self: &Arc<Self>, peer: &Peer) -> Connected {
-        Connected { server: Arc::clone(self), peer: peer.clone() }
+        Connected {
+            server: Arc::clone(self),
+            peer: peer.clone(),
+            unfinished: InFlight::new(MAX_UNFINISHED),
+        }
     }
 
-    async fn serve(&self, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
+    async fn serve(&self, request: Request<Incoming>, of: &Connected) -> Response<Body> {
         let mut open =
-            Open { server: self, started: Instant::now(), record: Some(Record::new(peer)) };
+            Open { server: self, started: Instant::now(), record: Some(Record::new(&of.peer)) };
         let record = open.record.as_mut().expect("it was just put there");
-        let answer = self.answer(request, open.started, record).await;
+        let answer = self.answer(request, &of.unfinished, open.started, record).await;
         open.finish(answer)
     }
 
     async fn answer(
         &self,
         request: Request<Incoming>,
+        unfinished: &InFlight,
         started: Instant,
         record: &mut Record,
     ) -> Answer {
@@ -116,7 +121,7 @@ impl Server {
             return Err(Refusal::new(ErrorName::UnsupportedOperation, NOT_POST));
         }
         let claim = self.claim(store, &head)?;
-        let body = self.body(body, store.deadline).await?;
+        let body = self.body(body, unfinished, store.deadline).await?;
         claim.verify(&body, &store.credentials).map_err(not_signed)?;
         // Only now: what is not signed takes nobody's place.
         let Some(_place) = self.in_flight.try_enter() else { return Err(too_much()) };
@@ -137,13 +142,18 @@ impl Server {
     }
 
     /// The body, of a request that is worth an answer: not after its deadline.
-    async fn body(&self, body: Incoming, deadline: Duration) -> Result<Bytes, Refusal> {
+    async fn body(
+        &self,
+        body: Incoming,
+        unfinished: &InFlight,
+        deadline: Duration,
+    ) -> Result<Bytes, Refusal> {
         let mut reading = pin!(read_body(body, MAX_BODY_LEN, self.body_timeout.min(deadline)));
         let at_once = poll_fn(|context| Poll::Ready(reading.as_mut().poll(context))).await;
         if let Poll::Ready(body) = at_once {
             return body.map_err(not_read);
         }
-        let Some(_place) = self.unfinished.try_enter() else { return Err(too_much()) };
+        let Some(_place) = unfinished.try_enter() else { return Err(too_much()) };
         reading.await.map_err(not_read)
     }
 
@@ -208,6 +218,8 @@ impl Drop for Open<'_> {
 pub struct Connected {
     server: Arc<Server>,
     peer: Peer,
+    /// Its requests whose bodies are not there yet.
+    unfinished: InFlight,
 }
 
 impl Service<Request<Incoming>> for Connected {
@@ -220,8 +232,8 @@ impl Service<Request<Incoming>> for Connected {
     }
 
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
-        let Self { server, peer } = self.clone();
-        Box::pin(async move { Ok(server.serve(request, &peer).await) })
+        let of = self.clone();
+        Box::pin(async move { Ok(of.server.serve(request, &of).await) })
     }
 }
 

@@ -99,6 +99,11 @@ impl State {
         while let Some((name, found)) = found.next().await {
             refuse_misconfigured(&name, found.err())?;
         }
+        for generation in self.generations() {
+            if let Some(problem) = generation.members().disagreement().await {
+                return Err(Unusable(format!("{}: {problem}", generation.name)));
+            }
+        }
         Ok(())
     }
 
