@@ -2,6 +2,7 @@
 """The XKS proxy under load, beside what its token does without it.
 
     benches/xks.py [--seconds N] [--rounds N] [--cases WORD,...]
+    benches/xks.py --memory
 
 Makes SoftHSM tokens in a folder of its own, starts the release build of
 `twinlock-xks` on a loopback address without TLS, and sends it signed requests
@@ -37,13 +38,16 @@ def main():
     parser.add_argument("--seconds", type=float, default=4)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--cases", default="", help="words that names of cases have")
+    parser.add_argument("--memory", action="store_true", help="after a million requests, nothing else")
     parser.add_argument("--no-build", action="store_true")
     arguments = parser.parse_args()
     if not arguments.no_build:
         build()
+    if arguments.memory:
+        return memory()
     words = [word for word in arguments.cases.split(",") if word]
-    print("| case | connections | requests/s | / limit | must be | p50 ms | p99 ms | CPU, us | failed |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    print("| case | connections | requests/s | / limit | must be | p50 ms | p99 ms | CPU, us | above limit's | failed |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for group in GROUPS:
         cases = [case for case in group.cases if not words or any(word in case.name for word in words)]
         if cases:
@@ -65,9 +69,9 @@ def build():
 class Case:
     """What to ask, over how many connections, and what it is compared with."""
 
-    def __init__(self, name, ask, connections, limit=None, must_be="", replay=False):
+    def __init__(self, name, ask, connections, limit=None, must_be="", how=()):
         self.name, self.ask, self.connections = name, ask, connections
-        self.limit, self.must_be, self.replay = limit, must_be, replay
+        self.limit, self.must_be, self.how = limit, must_be, how
 
 
 class Group:
@@ -80,8 +84,9 @@ class Group:
 GROUPS = [
     Group([
         Case("Encrypt", "encrypt", (16, 64), "encrypt", "0.60 or more; p99 at 16 below 2.5"),
-        Case("Encrypt, replayed", "encrypt", (16, 64), "encrypt", "0.60 or more", replay=True),
+        Case("Encrypt, replayed", "encrypt", (16, 64), "encrypt", "0.60 or more", how=["replay"]),
         Case("Decrypt", "decrypt", (16, 64), "decrypt", "0.60 or more"),
+        Case("Encrypt, 1,800/s", "encrypt", (16,), "encrypt", "CPU 68 us or less above limit's", how=["1800"]),
         Case("Encrypt with CDIV", "encrypt-checked", (16, 64), "encrypt and decrypt", "0.60 or more"),
         Case("GetKeyMetadata", "metadata", (16,), "livez", "0.50 or more"),
         Case("GetHealthStatus", "health", (16,), "livez", "0.50 or more"),
@@ -180,7 +185,7 @@ secret_access_key = {{ file = "{self.path}/secret" }}
             for case in cases:
                 for connections in case.connections:
                     found.setdefault((case, connections), []).append(
-                        (self.limit(case.limit, arguments.seconds), *self.load(case, connections, arguments.seconds)))
+                        (*self.limit(case, arguments.seconds), *self.load(case, connections, arguments.seconds)))
         for (case, connections), rounds in found.items():
             self.report(case, connections, rounds)
 
@@ -188,41 +193,61 @@ secret_access_key = {{ file = "{self.path}/secret" }}
         address = self.operations if case.ask == "livez" else self.address
         keys = ",".join(f"k{number}" for number in range(self.group.keys))
         before = self.cpu_seconds()
-        words = ["replay"] if case.replay else []
         output = subprocess.run(
-            [TARGET / "release/xks_load", address, "/bench", keys, case.ask, str(connections), str(seconds), *words],
+            [TARGET / "release/xks_load", address, "/bench", keys, case.ask, str(connections), str(seconds), *case.how],
             env={**self.environment, **self.credential}, check=True, capture_output=True, text=True).stdout
         outcome = json.loads(output)
         # The warming up is a fifth of the time, and asks as quickly.
         return outcome, (self.cpu_seconds() - before) / (outcome["answered"] * 1.2)
 
-    def limit(self, name, seconds):
-        if name is None:
-            return None
-        if name == "livez":
-            return self.load(Case("", "livez", (16,)), 16, seconds / 2)[0]["per_second"]
+    def limit(self, case, seconds):
+        """What the case cannot be better than: a second's count, and a call's seconds of a processor."""
+        if case.limit is None:
+            return None, None
+        if case.limit == "livez":
+            outcome, cpu = self.load(Case("", "livez", (16,)), 16, seconds / 2)
+            return outcome["per_second"], cpu
         uri = f"pkcs11:token=bench;object=key-0?module-path={MODULE}&pin-source=file:{self.path}/pin"
-        environment = dict(self.environment, BARE="1", ROUNDS="1", SECONDS="1")
+        rate = next((word for word in case.how if word.isdigit()), "0")
+        environment = dict(self.environment, BARE="1", ROUNDS="1", SECONDS="1", RATE=rate)
         output = subprocess.run([TARGET / "release/examples/throughput", uri], env=environment, check=True,
                                 capture_output=True, text=True).stdout
         lines = (line.split(" bare ") for line in output.splitlines() if " bare " in line)
-        return next(float(rest.split()[0]) for of, rest in lines if of.strip() == name)
+        per_second, _, session_us, _ = next(rest.split() for of, rest in lines if of.strip() == case.limit)
+        return float(per_second), float(session_us) / 1e6
 
     def cpu_seconds(self):
         fields = pathlib.Path(f"/proc/{self.proxy.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    def resident_mib(self):
+        status = pathlib.Path(f"/proc/{self.proxy.pid}/status").read_text()
+        return int(status.split("VmRSS:")[1].split()[0]) / 1024
+
     def report(self, case, connections, rounds):
         median = lambda of: statistics.median(of(*one) for one in rounds)
-        per_second = median(lambda limit, outcome, cpu: outcome["per_second"])
-        ratio = "-"
+        per_second, p50, p99 = (
+            median(lambda limit, bare, outcome, cpu: outcome[name]) for name in ("per_second", "p50_ms", "p99_ms"))
+        cpu = f"{median(lambda limit, bare, outcome, cpu: cpu) * 1e6:.0f}"
+        ratio = above = "-"
         if case.limit:
-            ratio = f'{median(lambda limit, outcome, cpu: outcome["per_second"] / limit):.2f}'
-        p50, p99 = (median(lambda limit, outcome, cpu: outcome[name]) for name in ("p50_ms", "p99_ms"))
-        cpu = median(lambda limit, outcome, cpu: cpu) * 1e6
-        failed = sum(outcome["failed"] for _, outcome, _ in rounds)
+            ratio = f'{median(lambda limit, bare, outcome, cpu: outcome["per_second"] / limit):.2f}'
+            above = f"{median(lambda limit, bare, outcome, cpu: cpu - bare) * 1e6:.0f}"
+        failed = sum(outcome["failed"] for _, _, outcome, _ in rounds)
         print(f"| {case.name} | {connections} | {per_second:,.0f} | {ratio} | {case.must_be} | {p50:.2f} | {p99:.2f} "
-              f"| {cpu:.0f} | {failed} |", flush=True)
+              f"| {cpu} | {above} | {failed} |", flush=True)
+
+
+def memory():
+    """Resident memory after a thousand requests and after a million."""
+    encrypt = Case("", "encrypt", (16,))
+    with Bench(Group([])) as bench:
+        answered = 0
+        for wanted in (1_000, 1_000_000):
+            while answered < wanted:
+                seconds = 0.1 if wanted == 1_000 else 5
+                answered += bench.load(encrypt, 16, seconds)[0]["answered"]
+            print(f"{answered:>9,} requests: {bench.resident_mib():.1f} MiB resident", flush=True)
 
 
 def free_address():

@@ -1,8 +1,8 @@
 //! Load for the XKS proxy: connections that each wait for an answer before they
 //! ask again, with requests that are signed one by one or, with `replay`, one
-//! that is sent again and again.
+//! that is sent again and again. With a RATE, so many requests a second.
 //!
-//!     xks_load ADDRESS PREFIX KEY[,KEY...] ASK CONNECTIONS SECONDS [replay]
+//!     xks_load ADDRESS PREFIX KEY[,KEY...] ASK CONNECTIONS SECONDS [replay|RATE]
 //!
 //! ASK is `encrypt`, `encrypt-checked`, `decrypt`, `metadata`, `health` or
 //! `livez`. The credential is in ACCESS_KEY_ID, SECRET_ACCESS_KEY and REGION. It
@@ -21,7 +21,7 @@ use load::{Load, Target};
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [address, prefix, keys, ask, connections, seconds, rest @ ..] = &arguments[..] else {
-        panic!("xks_load ADDRESS PREFIX KEY[,KEY...] ASK CONNECTIONS SECONDS [replay]");
+        panic!("xks_load ADDRESS PREFIX KEY[,KEY...] ASK CONNECTIONS SECONDS [replay|RATE]");
     };
     let variable = |name| std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set"));
     let target = Target {
@@ -39,6 +39,7 @@ fn main() {
         connections: connections.parse().expect("CONNECTIONS is a number"),
         time: Duration::from_secs_f64(seconds.parse().expect("SECONDS is a number")),
         replay: rest.iter().any(|word| word == "replay"),
+        rate: rest.iter().find_map(|word| word.parse().ok()),
     };
-    println!("{}", load::run(&target, &load));
+    println!("{}", load::run(target, load));
 }

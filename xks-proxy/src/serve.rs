@@ -36,8 +36,7 @@ pub fn run(file: &Path) -> Result<ExitCode, Failure> {
     process::allow_many_files();
     let config = Config::read(file)?;
     let logs = Arc::new(Logs::start(&config.log).map_err(Failure::misconfigured)?);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.map_err(Failure::unavailable)?;
+    let runtime = process::runtime().map_err(Failure::unavailable)?;
     let served = runtime.block_on(serve(file, config, &logs));
     // Whatever hangs in a module must not keep the process.
     runtime.shutdown_timeout(Duration::from_millis(250));

@@ -10,7 +10,8 @@
 //!
 //! The key is created if it is not there. `ROUNDS=9`, `SECONDS=1`, `WORKERS=1`
 //! and `THREADS=2` (of the callers' runtime) unless the environment says
-//! otherwise. `BARE=1` leaves the callers out.
+//! otherwise. `BARE=1` leaves the callers out; with `RATE=1800` the bare session
+//! does so many operations a second, and rests in between.
 //!
 //! Beside the rates stands the processor time of a call (Linux only): of the
 //! thread that has the session, and of all threads. The former says what rate a
@@ -221,6 +222,7 @@ impl Raw {
 
     fn calls(&self, operation: Operation, sealed: &Sealed) -> u32 {
         let (start, mut calls) = (Instant::now(), 0_u32);
+        let every = pace();
         let mut input = [&sealed.ciphertext[..], &sealed.tag].concat();
         let mut output = [0; 256];
         while start.elapsed() < round() {
@@ -235,6 +237,9 @@ impl Raw {
                 self.crypt(self.functions.C_Decrypt, &mut input, &mut output);
             }
             calls += 1;
+            if let Some(every) = every {
+                std::thread::sleep((every * calls).saturating_sub(start.elapsed()));
+            }
         }
         calls
     }
@@ -263,6 +268,12 @@ fn data() -> Zeroizing<Vec<u8>> {
 
 fn round() -> Duration {
     Duration::from_secs(number("SECONDS", 1) as u64)
+}
+
+/// The time from one operation of the bare session to the next, if it rests.
+fn pace() -> Option<Duration> {
+    let rate = u32::try_from(number("RATE", 0)).unwrap();
+    (rate > 0).then(|| Duration::from_secs(1) / rate)
 }
 
 fn number(variable: &str, usual: usize) -> usize {
