@@ -45,6 +45,7 @@ const FENCED: &[(&str, &[&str])] = &[
     ("cryptoki-sys", &["twinlock-p11-fault", "twinlock-pkcs11"]),
     ("cryptoki", &["twinlock-pkcs11", "twinlock-tests"]),
     ("regorus", &["twinlock-service"]),
+    ("opentelemetry", &["twinlock-service"]),
     ("aws-config", &["twinlock-remote-keys", "twinlock-tests"]),
     ("aws-sdk-", &["twinlock-remote-keys", "twinlock-tests"]),
     ("azure_", &["twinlock-remote-keys"]),

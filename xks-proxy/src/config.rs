@@ -19,6 +19,7 @@ use twinlock_service::listen::ListenSettings;
 use twinlock_service::log::LogSettings;
 use twinlock_service::ops::OpsSettings;
 use twinlock_service::tls::TlsSettings;
+use twinlock_service::traces::TraceSettings;
 
 use crate::aad::AadForm;
 use crate::ciphertext_metadata::CiphertextMetadata;
@@ -39,6 +40,8 @@ pub struct Config {
     /// What is written where.
     #[serde(default)]
     pub log: LogSettings,
+    /// Where spans of requests go; nowhere if not said.
+    pub traces: Option<TraceSettings>,
     /// How many proxies like this one serve the same key stores; KMS is told, and
     /// each may use that part of a key's encryptions.
     #[serde(default = "one")]
@@ -206,7 +209,7 @@ impl Config {
         match self {
             Self { hsm, .. } if hsm.is_empty() => said("there is no [[hsm]]"),
             Self { key_store, .. } if key_store.is_empty() => said("there is no [[key_store]]"),
-            _ => None,
+            _ => self.traces.as_ref()?.check().err().map(|error| error.to_string()),
         }
     }
 

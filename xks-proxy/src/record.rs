@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 use twinlock_service::listen::Peer;
 use twinlock_service::log::Timestamp;
+use twinlock_service::traces::Span;
 
 /// One request, as far as it came.
 #[derive(Debug, Serialize)]
@@ -116,6 +117,24 @@ impl Record {
             total_us: 0,
         }
     }
+
+    /// Its span, of a request that took `total`.
+    #[must_use]
+    pub fn span(&self, total: Duration) -> Span<'_, Self> {
+        let step = |micros: Option<u64>| Duration::from_micros(micros.unwrap_or_default());
+        let steps = match self.hsm {
+            Some(_) => vec![("queue", step(self.queue_us)), ("hsm", step(self.hsm_us))],
+            None => Vec::new(),
+        };
+        Span {
+            name: self.operation.unwrap_or("request"),
+            record: self,
+            start: self.time.0,
+            end: self.time.0 + total,
+            is_fault: self.status >= 500,
+            steps,
+        }
+    }
 }
 
 /// As a record has it.
@@ -145,6 +164,21 @@ mod tests {
         assert!(!line.contains(&b'\n'));
         let read: serde_json::Value = serde_json::from_slice(&line).unwrap();
         assert_eq!(read["kms_request_id"], "a\nb\u{2028}\"\u{7f}");
+    }
+
+    #[test]
+    fn a_span_has_the_times_of_the_record() {
+        let mut record = record();
+        (record.operation, record.status) = (Some("Encrypt"), 503);
+        let total = Duration::from_millis(3);
+        assert!(record.span(total).steps.is_empty(), "no token was asked");
+        record.hsm = Some("a".to_owned());
+        (record.queue_us, record.hsm_us) = (Some(500), Some(2000));
+        let span = record.span(total);
+        assert_eq!((span.name, span.is_fault), ("Encrypt", true));
+        assert_eq!(span.end.duration_since(span.start).unwrap(), total);
+        let micros = Duration::from_micros;
+        assert_eq!(span.steps, [("queue", micros(500)), ("hsm", micros(2000))]);
     }
 
     #[test]

@@ -18,6 +18,7 @@ use tower_service::Service;
 use twinlock_service::limit::InFlight;
 use twinlock_service::listen::{BodyError, Peer, read_body};
 use twinlock_service::log::RequestLog;
+use twinlock_service::traces::Traces;
 use zeroize::Zeroizing;
 
 use crate::error::{ErrorName, XksError};
@@ -45,6 +46,7 @@ pub struct Server {
     state: ArcSwap<State>,
     metrics: Metrics,
     log: RequestLog<Record>,
+    traces: Option<Traces>,
     body_timeout: Duration,
     in_flight: InFlight,
 }
@@ -55,12 +57,14 @@ impl Server {
         state: State,
         metrics: Metrics,
         log: RequestLog<Record>,
+        traces: Option<Traces>,
         body_timeout: Duration,
     ) -> Self {
         Self {
             state: ArcSwap::from_pointee(state),
             metrics,
             log,
+            traces,
             body_timeout,
             in_flight: InFlight::new(MAX_IN_FLIGHT),
         }
@@ -172,6 +176,9 @@ impl Server {
         record.total_us = micros(total);
         if let (Some(operation), Some(store)) = (record.operation, &record.key_store) {
             self.metrics.request(operation, record.outcome, store, total);
+        }
+        if let Some(traces) = &self.traces {
+            traces.send(&record.span(total));
         }
         self.log.log(record);
     }

@@ -1,5 +1,5 @@
 //! What Twinlock's services share: configuration, secrets, TLS, limits, policy,
-//! logs, metrics, readiness and shutdown.
+//! logs, traces, metrics, readiness and shutdown.
 //!
 //! It knows nothing of the protocols that the services speak. A service reads
 //! its [`config`], starts its [`log`], binds a [`listen::Listener`] and one for
@@ -20,3 +20,4 @@ pub mod reload;
 pub mod shutdown;
 pub mod systemd;
 pub mod tls;
+pub mod traces;

@@ -71,6 +71,21 @@ fn everything_that_can_be_said_is_understood() {
     assert!(store.policy.as_ref().unwrap().dry_run);
 }
 
+/// Each program has the settings; what it cannot do with them, it says.
+#[test]
+fn traces_are_refused_by_a_program_that_has_none() {
+    let to = |endpoint| format!("[traces]\nendpoint = \"{endpoint}\"\n\n[[hsm]]");
+    let good = good().replacen("[[hsm]]", &to("http://127.0.0.1:4318/v1/traces"), 1);
+    match (read(&good), cfg!(feature = "opentelemetry")) {
+        (Ok(config), true) => assert_eq!(config.traces.unwrap().ratio, 1.0),
+        (Err(problem), false) => {
+            assert!(problem.contains("--features opentelemetry"), "{problem}");
+        }
+        (other, _) => panic!("{other:?}"),
+    }
+    problem("[[hsm]]", &to("https://collector"));
+}
+
 #[test]
 fn every_file_that_it_names_is_watched() {
     let text =
