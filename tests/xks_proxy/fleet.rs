@@ -74,6 +74,18 @@ fn served_by(proxy: &Proxy) -> Value {
 }
 
 #[test]
+fn check_config_sees_that_two_hsms_are_one_token() {
+    let proxy = prepared();
+    let config = with_second(&proxy, "hsms = [\"a\", \"b\"]");
+    proxy.write_config(&config);
+    run(proxy.command("check-config"), b"").ok();
+    let again = format!("token={TOKEN};model=SoftHSM%20v2?");
+    proxy.write_config(&config.replace("token=second?", &again));
+    let checked = run(proxy.command("check-config"), b"").with(1);
+    assert!(checked.text().contains("hsms a and b are one token"), "{}", checked.text());
+}
+
+#[test]
 fn while_one_token_is_gone_the_other_serves_and_no_request_fails() {
     let proxy = on_two_tokens("");
     assert_eq!(served_by(&proxy), "a");
