@@ -17,6 +17,12 @@ use crate::payload::{Meter, PayloadError};
 /// still when they are sealed and written (`docs/adr/0009-file-io.md`).
 const BLOCK_LEN: usize = 1 << 20;
 
+/// The same for a file of less than [`LONG`] bytes. It is in the page cache, read
+/// and written, where the length of a call makes no difference; and whoever does
+/// many of them at a time does not want a large block for each.
+const SHORT_BLOCK_LEN: usize = 256 << 10;
+const LONG: u64 = 4 << 20;
+
 /// Seals all of `input` into `output`, where `start` is written first. Returns
 /// the number of plaintext bytes.
 pub(crate) fn seal(
@@ -194,7 +200,8 @@ struct Span {
 
 impl Blocks {
     fn of(layout: Layout, segment_len: SegmentLen) -> Self {
-        Self { layout, segment_len, segments: segments_of(BLOCK_LEN, segment_len) as u64 }
+        let len = if layout.plaintext_len() < LONG { SHORT_BLOCK_LEN } else { BLOCK_LEN };
+        Self { layout, segment_len, segments: segments_of(len, segment_len) as u64 }
     }
 
     fn number(&self) -> u64 {
