@@ -17,9 +17,8 @@ use crate::payload::{Meter, PayloadError};
 /// still when they are sealed and written (`docs/adr/0009-file-io.md`).
 const BLOCK_LEN: usize = 1 << 20;
 
-/// The same for a file of less than [`LONG`] bytes. It is in the page cache, read
-/// and written, where the length of a call makes no difference; and whoever does
-/// many of them at a time does not want a large block for each.
+/// The same for a file of less than [`LONG`] bytes: whoever does many of them at a
+/// time has a block in each hand, and memory is bounded (`docs/adr/0009-file-io.md`).
 const SHORT_BLOCK_LEN: usize = 256 << 10;
 const LONG: u64 = 4 << 20;
 
