@@ -77,8 +77,8 @@ class Case:
 class Group:
     """Cases with one token and one proxy."""
 
-    def __init__(self, cases, keys=4, sessions=1, delay=None):
-        self.cases, self.keys, self.sessions, self.delay = cases, keys, sessions, delay
+    def __init__(self, cases, keys=4, sessions=1, delay=None, hung=False):
+        self.cases, self.keys, self.sessions, self.delay, self.hung = cases, keys, sessions, delay, hung
 
 
 GROUPS = [
@@ -94,6 +94,8 @@ GROUPS = [
     Group([Case("Encrypt, 500 keys", "encrypt", (16,), "encrypt", "as with 4 keys, within 0.10")], keys=500),
     Group([Case("Encrypt, 2 ms HSM", "encrypt", (64,), None, "5,000/s, p99 < 25 ms")], sessions=30, delay="2ms"),
     Group([Case("Encrypt, 10 ms HSM", "encrypt", (64,), None, "2,500/s, p99 < 60 ms")], sessions=30, delay="10ms"),
+    Group([Case("Encrypt, 10 ms HSM, a session hung", "encrypt", (64,), None, "29/30 of the row above")],
+          sessions=30, delay="10ms", hung=True),
 ]
 
 
@@ -111,6 +113,8 @@ class Bench:
         self.make_token()
         self.configure()
         self.start()
+        if self.group.hung:
+            self.faults("C_Encrypt hang times 1\n")
         return self
 
     def __exit__(self, *_):
@@ -137,8 +141,7 @@ class Bench:
         module = MODULE
         if self.group.delay:
             module = TARGET / "release/libtwinlock_p11_fault.so"
-            (self.path / "faults").write_text("".join(
-                f"{function} delay {self.group.delay}\n" for function in ("C_Encrypt", "C_Decrypt")))
+            self.faults()
             self.environment.update(P11_FAULT_MODULE=MODULE, P11_FAULT_CONTROL=str(self.path / "faults"))
         keys = "".join(
             f'[[key_store.key]]\nid = "k{number}"\nhsms = ["a"]\n'
@@ -162,6 +165,12 @@ regions = ["eu-central-1"]
 access_key_id = "{self.credential['ACCESS_KEY_ID']}"
 secret_access_key = {{ file = "{self.path}/secret" }}
 {keys}''')
+
+    def faults(self, first=""):
+        """What the injecting module does, in the place of what it did."""
+        lines = [f"{function} delay {self.group.delay}\n" for function in ("C_Encrypt", "C_Decrypt")]
+        (self.path / "faults.new").write_text(first + "".join(lines))
+        (self.path / "faults.new").rename(self.path / "faults")
 
     def private(self, name, text):
         file = self.path / name
