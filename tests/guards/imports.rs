@@ -18,6 +18,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("twinlock-service", &["twinlock-keys"]),
     ("twinlock-xks", &["twinlock-keys", "twinlock-pkcs11", "twinlock-service"]),
     ("twinlock-dke", &["twinlock-keys", "twinlock-pkcs11", "twinlock-service"]),
+    ("twinlock-dke", &["twinlock-keys", "twinlock-pkcs11", "twinlock-service"]),
     ("twinlock-cli", &["twinlock", "twinlock-keys", "twinlock-pkcs11", "twinlock-remote-keys"]),
     ("twinlock-p11-fault", &[]),
     ("twinlock-tests", LIBRARIES),
@@ -34,6 +35,7 @@ const LIBRARIES: &[&str] = &[
     "twinlock-remote-keys",
     "twinlock-service",
     "twinlock-xks",
+    "twinlock-dke",
 ];
 
 /// Imports that only the unit tests of a package may have: importer, imported.
