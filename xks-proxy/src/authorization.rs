@@ -3,13 +3,11 @@
 //! Off unless configured, never asked for health (specification:
 //! "GetHealthStatus"), and "no" unless it says yes.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::Path;
 use std::time::SystemTime;
 
 use serde::Serialize;
-use twinlock_service::policy::{Decision, MAX_POLICY_BYTES, Policy};
+use twinlock_service::policy::{Decision, Policy};
 
 use crate::config::PolicySettings;
 use crate::wire::RequestMetadata;
@@ -93,13 +91,7 @@ impl Authorization {
 /// # Errors
 /// When it cannot be read or is no Rego.
 pub fn load(file: &Path) -> Result<Policy, Unreadable> {
-    let name = file.display().to_string();
-    let unreadable = |error| Unreadable(format!("cannot read the policy {name}: {error}"));
-    let mut text = String::new();
-    // One byte more than a policy may have, so that a longer one is refused.
-    let bounded = File::open(file).map(|file| file.take(MAX_POLICY_BYTES as u64 + 1));
-    bounded.and_then(|mut file| file.read_to_string(&mut text)).map_err(unreadable)?;
-    Policy::load(&text, &name, PACKAGE).map_err(|error| Unreadable(error.to_string()))
+    Policy::read(file, PACKAGE).map_err(|error| Unreadable(error.to_string()))
 }
 
 /// Why there is no policy.

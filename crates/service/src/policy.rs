@@ -16,7 +16,10 @@
 //! ```
 
 use std::fmt;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::num::NonZeroU32;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -65,6 +68,21 @@ pub struct Decision {
 }
 
 impl Policy {
+    /// Reads the policy of that file, of this package.
+    ///
+    /// # Errors
+    /// When it cannot be read, and as [`load`](Self::load).
+    pub fn read(file: &Path, package: &str) -> Result<Self, PolicyError> {
+        let name = file.display().to_string();
+        let mut text = String::new();
+        // One byte more than a policy may have, so that a longer one is refused.
+        let bounded = File::open(file).map(|file| file.take(MAX_POLICY_BYTES as u64 + 1));
+        bounded
+            .and_then(|mut file| file.read_to_string(&mut text))
+            .map_err(|error| PolicyError::Unreadable { name: name.clone(), error })?;
+        Self::load(&text, &name, package)
+    }
+
     /// Reads a policy of this package, `twinlock.xks` as an example. `name` is
     /// for messages: mostly its file.
     ///
@@ -246,6 +264,14 @@ impl fmt::Debug for Policy {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PolicyError {
+    /// Its file cannot be read.
+    #[error("cannot read the policy {name}: {error}")]
+    Unreadable {
+        /// Which file.
+        name: String,
+        /// Why.
+        error: io::Error,
+    },
     /// It is not Rego.
     #[error("the policy cannot be read: {0}")]
     Invalid(String),
