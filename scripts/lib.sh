@@ -36,6 +36,7 @@ package_of() {
         dpkg_dev) echo dpkg-dev ;;
         gpg) echo gpg gpg-agent gpgconf ;;
         kryoptic_libraries) echo libclang-dev libsqlite3-dev libssl-dev pkg-config ;;
+        slapd) echo slapd ;;
         softhsm) echo softhsm2 ;;
         systemd_analyze) echo systemd ;;
         valgrind) echo valgrind ;;
@@ -69,6 +70,9 @@ has_kryoptic_libraries() {
     pkg-config --exists libcrypto sqlite3 2>/dev/null &&
         { [ -n "${LIBCLANG_PATH-}" ] || compgen -G '/usr/lib/llvm-*/lib/libclang.so' >/dev/null; }
 }
+
+# The directory of the DKE service's tests.
+has_slapd() { [ -x /usr/sbin/slapd ] && [ -x /usr/sbin/slapadd ]; }
 
 has_softhsm() { command -v softhsm2-util >/dev/null && find_softhsm_module; }
 
@@ -110,7 +114,7 @@ need_python_tools() {
 
 # Everything that `cargo test --workspace` uses.
 need_test_tools() {
-    need_packages binutils c_compiler dpkg_dev lintian prometheus softhsm systemd_analyze time venv # asked together, so that the answer is whole
+    need_packages binutils c_compiler dpkg_dev lintian prometheus slapd softhsm systemd_analyze time venv # asked together, so that the answer is whole
     need_rust
     need_python_tools "${python_locks[@]}"
 }

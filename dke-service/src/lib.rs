@@ -4,3 +4,10 @@
 //!
 //! `docs/dke.md` has the protocol as this service speaks it.
 #![forbid(unsafe_code)]
+
+// Who may decrypt.
+pub mod access;
+pub mod bearer;
+
+// The program's verbs.
+pub mod import;

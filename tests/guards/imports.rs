@@ -52,7 +52,10 @@ const FENCED: &[(&str, &[&str])] = &[
     ("aws-sdk-", &["twinlock-remote-keys", "twinlock-tests"]),
     ("azure_", &["twinlock-remote-keys"]),
     ("google-cloud-", &["twinlock-remote-keys"]),
-    ("reqwest", &["twinlock-remote-keys"]),
+    ("jsonwebtoken", &["twinlock-dke"]),
+    ("ldap3", &["twinlock-dke"]),
+    // Clouds, and the keys of the issuers whose tokens the DKE service believes.
+    ("reqwest", &["twinlock-dke", "twinlock-remote-keys"]),
     ("vaultrs", &["twinlock-remote-keys"]),
 ];
 

@@ -1,0 +1,99 @@
+//! Membership in the groups of a directory (LDAP), as Active Directory has it.
+//!
+//! The user is found by the SID that the token has, and is a member if its
+//! `memberOf` names a group with one of the listed SIDs. Two searches find that
+//! out: one for the names of the groups, and one for the user *with* one of these
+//! names in `memberOf`. So the directory itself compares names, which have several
+//! spellings, and nothing here takes one apart; and however many groups a user is
+//! in, at most one entry comes back.
+//!
+//! The directory decides who may open what, so it is trusted: it is reached over
+//! TLS, or on this machine. What it answers is kept for [a minute](KEEP).
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::{Decision, Sid};
+use crate::bearer::Caller;
+
+mod connection;
+
+pub use connection::{Ldap, LdapSettings};
+
+/// How long the directory's answer is believed.
+const KEEP: Duration = Duration::from_secs(60);
+
+/// Of so many users at a time.
+const MAX_KEPT: usize = 10_000;
+
+/// A filter for more would be longer than directories take.
+const MAX_GROUPS: usize = 100;
+
+/// The groups of a directory that may use a key.
+pub(super) struct Membership {
+    groups: Vec<Sid>,
+    directory: Arc<Ldap>,
+    known: Mutex<HashMap<Sid, (Instant, bool)>>,
+}
+
+impl Membership {
+    /// None if there are no groups.
+    pub(super) fn new(
+        groups: &[Sid],
+        directory: Option<Arc<Ldap>>,
+    ) -> Result<Option<Self>, String> {
+        if groups.is_empty() {
+            return Ok(None);
+        }
+        if groups.len() > MAX_GROUPS {
+            return Err(format!("access.ldap_groups has more than {MAX_GROUPS} groups"));
+        }
+        let directory = directory.ok_or("access.ldap_groups needs [ldap]: the directory to ask")?;
+        Ok(Some(Self { groups: groups.to_vec(), directory, known: Mutex::default() }))
+    }
+
+    /// Whether the caller is in one of them; otherwise what to decide.
+    pub(super) async fn check(&self, caller: &Caller) -> Result<(), Decision> {
+        let denied = |why: &str| Err(Decision::Denied { why: why.to_owned() });
+        let claim = caller.claim(self.directory.sid_claim());
+        let Some(text) = claim.and_then(Value::as_str) else {
+            return denied("the caller is on none of the key's lists, and the token has no SID");
+        };
+        let Ok(user) = text.parse() else { return denied("the SID in the token is malformed") };
+        match self.has(&user).await {
+            Ok(true) => Ok(()),
+            Ok(false) => denied("the caller is on none of the key's lists, nor in its groups"),
+            Err(problem) => Err(Decision::Unavailable(problem)),
+        }
+    }
+
+    async fn has(&self, user: &Sid) -> Result<bool, String> {
+        if let Some(known) = self.kept(user) {
+            return Ok(known);
+        }
+        let is_member = self.directory.is_member(user, &self.groups).await?;
+        self.keep(user, is_member);
+        Ok(is_member)
+    }
+
+    fn kept(&self, user: &Sid) -> Option<bool> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(user).filter(|(since, _)| since.elapsed() < KEEP).map(|(_, known)| *known)
+    }
+
+    fn keep(&self, user: &Sid, is_member: bool) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MAX_KEPT {
+            known.retain(|_, (since, _)| since.elapsed() < KEEP);
+        }
+        if known.len() < MAX_KEPT {
+            known.insert(user.clone(), (Instant::now(), is_member));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
