@@ -139,7 +139,7 @@ impl Pkcs11Key {
             {
                 let (public, unpadding, bytes) = (Arc::clone(public), *unpadding, bytes.to_vec());
                 let decrypt = move |token: &mut TokenSession, key| {
-                    oaep::decrypt(token, key, &public, unpadding, &bytes)
+                    oaep::decrypt_share(token, key, &public, unpadding, &bytes)
                 };
                 self.with_key(decrypt).await?
             }

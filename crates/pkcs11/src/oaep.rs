@@ -1,5 +1,5 @@
 //! RSA-OAEP with SHA-256 and MGF1-SHA-256 (RFC 8017 section 7.1.2): decryption
-//! of shares with a token's key.
+//! with a token's key.
 //!
 //! Some tokens do all of it. SoftHSM knows OAEP with SHA-1 only, as other tokens
 //! of its age do: they do the arithmetic with the private key, and the padding
@@ -43,20 +43,43 @@ pub(crate) fn memory_of(module: &Path, token: &TokenFacts) -> Memory {
     Arc::clone(tokens.entry(name).or_default())
 }
 
-/// Decrypts `wrapped`. Whatever is wrong with it, the error is the same, the
-/// token's code included: there is none.
+/// Decrypts `ciphertext`. Whatever is wrong with it, the error is the same, the
+/// token's code included: there is none. And so is the time, as far as the token's
+/// own is: in the place of what it cannot be asked it is asked for something else.
 pub(crate) fn decrypt(
+    token: &TokenSession,
+    key: ObjectHandle,
+    public: &RsaPublicKey,
+    unpadding: Unpadding,
+    ciphertext: &[u8],
+) -> Result<Zeroizing<Vec<u8>>, Pkcs11Error> {
+    let can_be_asked = public.can_be_asked(ciphertext);
+    let stand_in = stand_in(public.modulus_len());
+    let asked = if can_be_asked { ciphertext } else { &stand_in };
+    match attempt(token, key, public, unpadding, asked) {
+        Ok(message) => message.filter(|_| can_be_asked).ok_or_else(refused),
+        Err(error) if token.vendor.is_bad_oaep(&error) => Err(refused()),
+        Err(error) => Err(error),
+    }
+}
+
+/// A ciphertext of nothing: the number 2, whose root no one knows.
+fn stand_in(len: usize) -> Vec<u8> {
+    let mut ciphertext = vec![0; len];
+    ciphertext.last_mut().into_iter().for_each(|last| *last = 2);
+    ciphertext
+}
+
+/// As [`decrypt`], of what has to be a share.
+pub(crate) fn decrypt_share(
     token: &TokenSession,
     key: ObjectHandle,
     public: &RsaPublicKey,
     unpadding: Unpadding,
     wrapped: &[u8],
 ) -> Result<Share, Pkcs11Error> {
-    match attempt(token, key, public, unpadding, wrapped) {
-        Ok(share) => share.ok_or_else(refused),
-        Err(error) if token.vendor.is_bad_oaep(&error) => Err(refused()),
-        Err(error) => Err(error),
-    }
+    let share = decrypt(token, key, public, unpadding, wrapped)?;
+    Share::try_copy_of(&share).ok_or_else(refused)
 }
 
 /// All that is said about a ciphertext that does not decrypt.
@@ -76,7 +99,7 @@ pub(crate) fn probe(
 ) -> Result<Unpadding, Pkcs11Error> {
     for unpadding in [Unpadding::ByToken, Unpadding::ByUs] {
         match attempt(token, key, public, unpadding, wrapped) {
-            Ok(Some(decrypted)) if decrypted.expose() == share.expose() => return Ok(unpadding),
+            Ok(Some(decrypted)) if *decrypted == share.expose() => return Ok(unpadding),
             Ok(_) => {} // it took the parameters, and did something else
             Err(error) if is_no(&error) => {
                 tracing::debug!(%error, ?unpadding, "not what this token can");
@@ -97,24 +120,24 @@ fn is_no(error: &Pkcs11Error) -> bool {
     matches!(error.kind(), ErrorKind::Misconfigured | ErrorKind::BadCiphertext)
 }
 
-/// The share in `wrapped`, or nothing if there is none.
+/// The message in `ciphertext`, or nothing if there is none.
 fn attempt(
     token: &TokenSession,
     key: ObjectHandle,
     public: &RsaPublicKey,
     unpadding: Unpadding,
-    wrapped: &[u8],
-) -> Result<Option<Share>, Pkcs11Error> {
+    ciphertext: &[u8],
+) -> Result<Option<Zeroizing<Vec<u8>>>, Pkcs11Error> {
     let mechanism = match unpadding {
         Unpadding::ByToken => oaep_sha256(),
         Unpadding::ByUs => Mechanism::RsaX509,
     };
-    let decrypted = token.session.decrypt(&mechanism, key, wrapped);
+    let begun = token.session.decrypt_init(&mechanism, key);
+    let decrypted = begun.and_then(|()| token.one_shot.decrypt(&token.session, ciphertext));
     let decrypted = decrypted
-        .map(Zeroizing::new)
         .map_err(|error| Pkcs11Error::of_call(error, "decrypt with the token's RSA key"))?;
     Ok(match unpadding {
-        Unpadding::ByToken => Share::try_copy_of(&decrypted),
+        Unpadding::ByToken => Some(decrypted),
         Unpadding::ByUs => left_padded(&decrypted, public.modulus_len()).and_then(unpad),
     })
 }

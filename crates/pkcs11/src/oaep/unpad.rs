@@ -1,23 +1,21 @@
 //! OAEP's padding (RFC 8017 section 7.1.2, step 3), taken off in constant time.
 //!
 //! Whether a padding is right may be told, and nothing else: a hint at how it is
-//! wrong decrypts any ciphertext in some thousand tries (Manger, 2001). Since a
-//! share always has 32 bytes, every byte in front of it has one right value,
-//! and all of them are compared at once.
+//! wrong decrypts any ciphertext in some thousand tries (Manger, 2001). So every
+//! byte is looked at, whatever the others are, and there is one answer for all of
+//! them; where the message begins is acted upon only once the padding is right.
 
 use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConditionallySelectable as _, ConstantTimeEq as _};
-use twinlock_keys::Share;
 use zeroize::Zeroizing;
 
 const HASH_LEN: usize = 32;
-const SHARE_LEN: usize = 32;
-/// 0x00 || seed || hash of the label || 0x01 || share
-const MIN_LEN: usize = 1 + HASH_LEN + HASH_LEN + 1 + SHARE_LEN;
+/// 0x00 || seed || hash of the label || 0x01
+const MIN_LEN: usize = 1 + HASH_LEN + HASH_LEN + 1;
 
-/// The share in `encoded`, as long as the modulus, if its padding is that of
+/// The message in `encoded`, as long as the modulus, if its padding is that of
 /// OAEP with SHA-256, MGF1-SHA-256 and an empty label.
-pub(super) fn unpad(mut encoded: Zeroizing<Vec<u8>>) -> Option<Share> {
+pub(super) fn unpad(mut encoded: Zeroizing<Vec<u8>>) -> Option<Zeroizing<Vec<u8>>> {
     if encoded.len() < MIN_LEN {
         return None; // no modulus is that short
     }
@@ -25,12 +23,25 @@ pub(super) fn unpad(mut encoded: Zeroizing<Vec<u8>>) -> Option<Share> {
     let (seed, block) = rest.split_at_mut(HASH_LEN);
     mask(seed, block);
     mask(block, seed);
-    let (padding, share) = block.split_at(block.len() - SHARE_LEN);
-    let right = first[0].ct_eq(&0) & padding.ct_eq(&right_padding(padding.len()));
+    let (hash, padded) = block.split_at(HASH_LEN);
+    let (ends_well, start) = end_of_padding(padded);
+    let right = first[0].ct_eq(&0) & hash.ct_eq(&Sha256::digest([])) & ends_well;
     match bool::from(right) {
-        true => Share::try_copy_of(share),
+        true => Some(Zeroizing::new(padded[start as usize..].to_vec())),
         false => None,
     }
+}
+
+/// Whether `padded` is zeros, 0x01 and a message; and where that begins if it is.
+fn end_of_padding(padded: &[u8]) -> (Choice, u32) {
+    let (mut well, mut in_zeros, mut start) = (Choice::from(1), Choice::from(1), 0);
+    for (next, byte) in (1..).zip(padded) {
+        let is_one = byte.ct_eq(&1);
+        well &= !in_zeros | byte.ct_eq(&0) | is_one;
+        start.conditional_assign(&next, in_zeros & is_one);
+        in_zeros &= !is_one;
+    }
+    (well & !in_zeros, start)
 }
 
 /// What `raw`, an RSA decryption, is with the zeros in front that some tokens
@@ -51,14 +62,6 @@ pub(super) fn left_padded(raw: &[u8], len: usize) -> Option<Zeroizing<Vec<u8>>> 
         }
     }
     Some(padded)
-}
-
-/// The hash of the empty label, zeros, 0x01.
-fn right_padding(len: usize) -> Vec<u8> {
-    let mut padding = Sha256::digest([]).to_vec();
-    padding.resize(len - 1, 0);
-    padding.push(1);
-    padding
 }
 
 /// MGF1 with SHA-256 (RFC 8017 appendix B.2.1) of `seed`, added to `target`.
