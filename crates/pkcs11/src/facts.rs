@@ -51,6 +51,9 @@ pub struct KeyFacts {
     pub sign: Option<bool>,
     /// `CKA_DERIVE`
     pub derive: Option<bool>,
+    /// `CKA_ALLOWED_MECHANISMS` of an RSA key: all that it may be used with, where
+    /// the token tells and it is not everything.
+    pub allowed_mechanisms: Option<Vec<String>>,
     /// `CKA_MODULUS`, without leading zeros.
     pub(crate) modulus: Option<Vec<u8>>,
     /// `CKA_PUBLIC_EXPONENT`
@@ -124,6 +127,23 @@ impl KeyFacts {
                 )))
             }
         }
+    }
+
+    /// Refuses a key that is none for RSA, not for decrypting alone, or not safely
+    /// kept.
+    pub(crate) fn check_rsa(&self, allow_extractable: bool) -> Result<(), Pkcs11Error> {
+        let problem = match (self.kind, self.sign) {
+            (KeyKind::RsaPrivate, Some(true)) => {
+                "it is for signing, too, and a signature without padding is a decryption \
+                 (CKA_SIGN); create one for decrypting only"
+            }
+            (KeyKind::RsaPrivate, _) => return self.check_kek(allow_extractable),
+            _ => "it is no RSA private key",
+        };
+        Err(Pkcs11Error::misconfigured(format!(
+            "the key {:?} cannot be used: {problem}",
+            self.label
+        )))
     }
 
     /// Why a key of this kind, size and use cannot be a KEK.
@@ -217,8 +237,22 @@ pub(crate) fn read(token: &TokenSession, handle: ObjectHandle) -> Result<KeyFact
         }
     }
     facts.kind = kind_of(class, key_type);
+    if facts.kind == KeyKind::RsaPrivate {
+        facts.allowed_mechanisms = allowed_mechanisms(token, handle);
+    }
     facts.uri = uri_of(&facts);
     Ok(facts)
+}
+
+/// By itself: many tokens do not know it, and it may name what cryptoki does not.
+fn allowed_mechanisms(token: &TokenSession, handle: ObjectHandle) -> Option<Vec<String>> {
+    let found = token.session.get_attributes(handle, &[AttributeType::AllowedMechanisms]).ok()?;
+    match found.as_slice() {
+        [Attribute::AllowedMechanisms(list)] if !list.is_empty() => {
+            Some(list.iter().map(ToString::to_string).collect())
+        }
+        _ => None,
+    }
 }
 
 impl KeyFacts {
@@ -242,6 +276,7 @@ impl KeyFacts {
             unwrap: None,
             sign: None,
             derive: None,
+            allowed_mechanisms: None,
             modulus: None,
             exponent: None,
             login_required: token.login_required,

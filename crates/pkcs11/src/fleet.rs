@@ -11,10 +11,10 @@ use zeroize::Zeroizing;
 
 use crate::aead_key::Input;
 use crate::deadline::Timer;
-use crate::{AeadKey, Done, ErrorKind, Pkcs11Error, Sealed, TokenState};
+use crate::{AeadKey, Done, ErrorKind, Pkcs11Error, RsaKey, Sealed, Token, TokenState};
 
-/// The same AES-256 key on several tokens, in the order in which they are asked.
-/// Clones are cheap.
+/// The same AES-256 key ([`AeadKey`]) or RSA key ([`RsaKey`]) on several tokens, in
+/// the order in which they are asked. Clones are cheap.
 ///
 /// - **Failover.** When a token fails (it is gone, answers in no time, has too
 ///   much to do, has lost its login or the key), the next is asked, within the
@@ -33,9 +33,8 @@ use crate::{AeadKey, Done, ErrorKind, Pkcs11Error, Sealed, TokenState};
 ///
 /// That the keys are the same is for whoever replicates them: a token with
 /// another one answers with [`ErrorKind::BadCiphertext`].
-#[derive(Clone)]
-pub struct Fleet {
-    members: Arc<[AeadKey]>,
+pub struct Fleet<K = AeadKey> {
+    members: Arc<[K]>,
     options: FleetOptions,
 }
 
@@ -48,12 +47,12 @@ pub struct FleetOptions {
     pub hedge_after: Option<Duration>,
 }
 
-impl Fleet {
+impl<K> Fleet<K> {
     /// The key on each of `members`' tokens, the one to be asked first first.
     ///
     /// # Errors
     /// Without members.
-    pub fn new(members: Vec<AeadKey>, options: FleetOptions) -> Result<Self, Pkcs11Error> {
+    pub fn new(members: Vec<K>, options: FleetOptions) -> Result<Self, Pkcs11Error> {
         match members.is_empty() {
             true => Err(Pkcs11Error::misconfigured("a key needs one token at least")),
             false => Ok(Self { members: members.into(), options }),
@@ -62,10 +61,21 @@ impl Fleet {
 
     /// The key on each token, in order. Health checks ask each by itself.
     #[must_use]
-    pub fn members(&self) -> &[AeadKey] {
+    pub fn members(&self) -> &[K] {
         &self.members
     }
+}
 
+impl Fleet<RsaKey> {
+    /// As [`RsaKey::decrypt`].
+    pub async fn decrypt(&self, ciphertext: Vec<u8>, within: Duration) -> Done<Zeroizing<Vec<u8>>> {
+        let ciphertext = Arc::new(ciphertext);
+        ask_in_turn(self, within, |key, within| key.decrypt_shared(Arc::clone(&ciphertext), within))
+            .await
+    }
+}
+
+impl Fleet<AeadKey> {
     /// How each token is now, in order.
     #[must_use]
     pub fn states(&self) -> Vec<TokenState> {
@@ -80,7 +90,8 @@ impl Fleet {
         within: Duration,
     ) -> Done<Sealed> {
         let input = Input::new(data, aad);
-        self.ask(within, |key, within| key.encrypt_shared(Arc::clone(&input), within)).await
+        ask_in_turn(self, within, |key, within| key.encrypt_shared(Arc::clone(&input), within))
+            .await
     }
 
     /// As [`AeadKey::encrypt_checked`]; several tokens may call `between`, each
@@ -97,7 +108,7 @@ impl Fleet {
             let (key, input, between) = (key.clone(), Arc::clone(&input), Arc::clone(&between));
             async move { key.encrypt_checked_shared(input, within, move |sealed| between(sealed)).await }
         };
-        self.ask(within, ask).await
+        ask_in_turn(self, within, ask).await
     }
 
     /// As [`AeadKey::decrypt`].
@@ -108,37 +119,62 @@ impl Fleet {
         within: Duration,
     ) -> Done<Zeroizing<Vec<u8>>> {
         let input = Arc::new((sealed, aad));
-        self.ask(within, |key, within| key.decrypt_shared(Arc::clone(&input), within)).await
+        ask_in_turn(self, within, |key, within| key.decrypt_shared(Arc::clone(&input), within))
+            .await
     }
+}
 
-    async fn ask<'a, T, F: Future<Output = Done<T>>>(
-        &'a self,
-        within: Duration,
-        ask: impl Fn(&'a AeadKey, Duration) -> F,
-    ) -> Done<T> {
-        if let [only] = &*self.members {
-            return ask(only, within).await; // nothing to choose
-        }
-        let mut race = Race {
-            members: self.members.iter().enumerate(),
-            ask,
-            until: Instant::now() + within.min(crate::token::LONGEST),
-            hedge_after: self.options.hedge_after,
-            hedge: None,
-            running: Vec::with_capacity(2),
-            failure: None,
-        };
-        race.start();
-        loop {
-            match poll_fn(|context| race.poll(context)).await {
-                Event::Slow => race.start(),
-                Event::Over(done) => return done,
-            }
+/// Asks the members of `fleet`, as many as it takes.
+async fn ask_in_turn<'a, K: OnToken, T, F: Future<Output = Done<T>>>(
+    fleet: &'a Fleet<K>,
+    within: Duration,
+    ask: impl Fn(&'a K, Duration) -> F,
+) -> Done<T> {
+    if let [only] = &*fleet.members {
+        return ask(only, within).await; // nothing to choose
+    }
+    let mut race = Race {
+        members: fleet.members.iter().enumerate(),
+        ask,
+        until: Instant::now() + within.min(crate::token::LONGEST),
+        hedge_after: fleet.options.hedge_after,
+        hedge: None,
+        running: Vec::with_capacity(2),
+        failure: None,
+    };
+    race.start();
+    loop {
+        match poll_fn(|context| race.poll(context)).await {
+            Event::Slow => race.start(),
+            Event::Over(done) => return done,
         }
     }
 }
 
-impl fmt::Debug for Fleet {
+/// A key that is on a token.
+trait OnToken {
+    fn on_token(&self) -> &Token;
+}
+
+impl OnToken for AeadKey {
+    fn on_token(&self) -> &Token {
+        self.token()
+    }
+}
+
+impl OnToken for RsaKey {
+    fn on_token(&self) -> &Token {
+        self.token()
+    }
+}
+
+impl<K> Clone for Fleet<K> {
+    fn clone(&self) -> Self {
+        Self { members: Arc::clone(&self.members), options: self.options }
+    }
+}
+
+impl<K: fmt::Debug> fmt::Debug for Fleet<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Fleet")
             .field("members", &self.members)
@@ -148,9 +184,9 @@ impl fmt::Debug for Fleet {
 }
 
 /// One call on its way through the members.
-struct Race<'a, T, F, A> {
+struct Race<'a, K, T, F, A> {
     /// Those that were not asked yet.
-    members: std::iter::Enumerate<std::slice::Iter<'a, AeadKey>>,
+    members: std::iter::Enumerate<std::slice::Iter<'a, K>>,
     ask: A,
     until: Instant,
     hedge_after: Option<Duration>,
@@ -166,10 +202,11 @@ enum Event<T> {
     Over(Done<T>),
 }
 
-impl<'a, T, F, A> Race<'a, T, F, A>
+impl<'a, K, T, F, A> Race<'a, K, T, F, A>
 where
+    K: OnToken,
     F: Future<Output = Done<T>>,
-    A: Fn(&'a AeadKey, Duration) -> F,
+    A: Fn(&'a K, Duration) -> F,
 {
     /// Asks the next member. One whose breaker is not closed refuses, or finds
     /// out whether its token works again: nobody should wait for that.
@@ -182,7 +219,7 @@ where
         }
         for (member, key) in self.members.by_ref() {
             self.running.push((member, Box::pin((self.ask)(key, left))));
-            if key.token().is_trusted() {
+            if key.on_token().is_trusted() {
                 break;
             }
         }
@@ -258,7 +295,7 @@ mod tests {
 
     #[test]
     fn a_fleet_has_members() {
-        assert!(Fleet::new(Vec::new(), FleetOptions::default()).is_err());
+        assert!(Fleet::<AeadKey>::new(Vec::new(), FleetOptions::default()).is_err());
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::oaep::{self, Unpadding};
 use crate::session::TokenSession;
 use crate::workers::Retry;
 use crate::{
-    KeyFacts, KeyKind, Pkcs11Error, RsaPublicKey, Sealed, Token, TokenOptions, aead, look,
+    KeyFacts, KeyKind, Pkcs11Error, RsaPublicKey, Sealed, Token, TokenOptions, aead, rsa_key,
 };
 
 const SHARE_LEN: usize = 32;
@@ -75,8 +75,12 @@ impl Pkcs11Key {
         };
         let facts = token.call(Retry::Once, find).await?;
         let name = name.with_kind(facts.kind);
-        let kek = match public_key(&facts, uri)? {
-            Some(public) => Kek::rsa(token, &name, public).await?,
+        let kek = match public_key(&facts, uri)?.map(Arc::new) {
+            Some(public) => {
+                let unpadding =
+                    rsa_key::unpadding_of(token, &name, &public, KeyFacts::check_kek).await?;
+                Kek::Rsa { public, unpadding }
+            }
             None => Kek::Aes,
         };
         Ok(Self { uri: uri.key_uri(), name, token: token.clone(), facts, kek })
@@ -174,26 +178,6 @@ fn public_key(facts: &KeyFacts, uri: &Pkcs11Uri) -> Result<Option<RsaPublicKey>,
     }
 }
 
-impl Kek {
-    /// An RSA key, of a token of which is known whether it does OAEP; if it is
-    /// not, it is tried now.
-    async fn rsa(token: &Token, name: &KeyName, public: RsaPublicKey) -> Result<Self, Pkcs11Error> {
-        let public = Arc::new(public);
-        if let Some(unpadding) = token.unpadding().get() {
-            return Ok(Self::Rsa { public, unpadding: *unpadding });
-        }
-        let share = look::random_share()?;
-        let wrapped = public.wrap(&share)?;
-        let probed = Arc::clone(&public);
-        let probe = move |token: &mut TokenSession, key| {
-            oaep::probe(token, key, &probed, &share, wrapped.bytes())
-        };
-        let unpadding = with_key(token, name, Some((*public).clone()), probe).await?;
-        tracing::debug!(?unpadding, token = token.facts().label, "RSA-OAEP with SHA-256");
-        Ok(Self::Rsa { public, unpadding: *token.unpadding().get_or_init(|| unpadding) })
-    }
-}
-
 /// Does `work` with the key of that name, if it is fit for it, and the RSA key
 /// `public` if that is given: an exchanged one would not open what that wrapped.
 async fn with_key<T: Send + 'static>(
@@ -207,19 +191,12 @@ async fn with_key<T: Send + 'static>(
     let check = move |key: &KeyFacts| {
         key.check_kek(allow_extractable)?;
         match &public {
-            Some(public) if key.public_key()? != *public => Err(exchanged(key)),
-            _ => Ok(()),
+            Some(public) => rsa_key::check_same(key, public),
+            None => Ok(()),
         }
     };
     let call = move |token: &mut TokenSession| token.with_key(&name, &check, &work);
     token.call(Retry::Once, call).await
-}
-
-fn exchanged(key: &KeyFacts) -> Pkcs11Error {
-    Pkcs11Error::misconfigured(format!(
-        "the RSA key {:?} is another one than when it was opened; start again to use the new one",
-        key.label
-    ))
 }
 
 impl KeyHolder for Pkcs11Key {

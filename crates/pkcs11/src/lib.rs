@@ -16,8 +16,9 @@
 //! # }
 //! ```
 //!
-//! Services have an [`AeadKey`] for small data, or a [`Fleet`] of several tokens
-//! with the same key.
+//! Services have an [`AeadKey`] for small data or an [`RsaKey`] for what others
+//! encrypted under its public part, or a [`Fleet`] of several tokens with the same
+//! key.
 //!
 //! With an RSA key, machines without the token can wrap, too: see
 //! [`Pkcs11PublicKey`].
@@ -77,6 +78,7 @@ mod oaep;
 mod one_shot;
 mod pin;
 mod public_key;
+mod rsa_key;
 mod session;
 mod slots;
 mod token;
@@ -97,6 +99,7 @@ pub use look::{
 };
 pub use pin::PinSource;
 pub use public_key::RsaPublicKey;
+pub use rsa_key::RsaKey;
 pub use secrecy::SecretString;
 pub use slots::TokenFacts;
 pub use token::{Token, TokenOptions, TokenState};

@@ -104,6 +104,18 @@ impl RsaPublicKey {
         bit_length(&self.modulus)
     }
 
+    /// Its modulus, big-endian, without leading zeros.
+    #[must_use]
+    pub fn modulus(&self) -> &[u8] {
+        &self.modulus
+    }
+
+    /// Its public exponent: always 65537.
+    #[must_use]
+    pub fn exponent(&self) -> u32 {
+        65537
+    }
+
     pub(crate) fn modulus_len(&self) -> usize {
         self.modulus.len()
     }

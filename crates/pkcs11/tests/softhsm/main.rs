@@ -20,5 +20,6 @@ mod kind;
 mod logins;
 mod matrix;
 mod rsa;
+mod rsa_key;
 mod support;
 mod tokens;

@@ -479,7 +479,13 @@ fn create_pair(hsm: &SoftHsm, label: &str, attributes: &[Attribute]) {
 
 /// A pair whose private key differs from a KEK in `attributes`, made without
 /// this crate.
-fn generate(hsm: &SoftHsm, label: &str, bits: u16, exponent: &[u8], attributes: &[Attribute]) {
+pub(crate) fn generate(
+    hsm: &SoftHsm,
+    label: &str,
+    bits: u16,
+    exponent: &[u8],
+    attributes: &[Attribute],
+) {
     let usual = [
         Attribute::Token(true),
         Attribute::Private(true),
@@ -511,7 +517,7 @@ fn public_object(hsm: &SoftHsm, label: &str) -> cryptoki::object::ObjectHandle {
     hsm.raw_session(TOKEN).find_objects(&template).unwrap()[0]
 }
 
-fn modulus(hsm: &SoftHsm, label: &str) -> Vec<u8> {
+pub(crate) fn modulus(hsm: &SoftHsm, label: &str) -> Vec<u8> {
     let attributes = hsm
         .raw_session(TOKEN)
         .get_attributes(public_object(hsm, label), &[AttributeType::Modulus])
@@ -523,17 +529,17 @@ fn modulus(hsm: &SoftHsm, label: &str) -> Vec<u8> {
 }
 
 /// `data` to the power of 65537.
-fn encrypted(modulus: &[u8], data: &[u8]) -> Vec<u8> {
+pub(crate) fn encrypted(modulus: &[u8], data: &[u8]) -> Vec<u8> {
     let number = BigUint::from_bytes_be;
     let power = number(data).modpow(&number(&[1, 0, 1]), &number(modulus)).to_bytes_be();
     [&vec![0; modulus.len() - power.len()][..], &power].concat()
 }
 
-fn pkcs1(data: &[u8]) -> Vec<u8> {
+pub(crate) fn pkcs1(data: &[u8]) -> Vec<u8> {
     [&[0, 2][..], &vec![0xA5; 256 - 3 - data.len()], &[0], data].concat()
 }
 
-fn oaep(
+pub(crate) fn oaep(
     modulus: &[u8],
     algorithm: &'static OaepAlgorithm,
     data: &[u8],
