@@ -9,13 +9,13 @@ set_source_date() {
     umask 022
 }
 
-# Sets $binary to the program as users get it.
-build_xks() {
+# build_service NAME: sets $binary to the program as users get it.
+build_service() {
     need_packages c_compiler
     need_rust
-    (cd "$root" && cargo build --release --locked --package twinlock-xks) >&2
+    (cd "$root" && cargo build --release --locked --package "$1") >&2
     # shellcheck disable=SC2034 # for the scripts that source this one
-    binary=$(realpath -- "${CARGO_TARGET_DIR:-$root/target}")/release/twinlock-xks
+    binary=$(realpath -- "${CARGO_TARGET_DIR:-$root/target}")/release/$1
 }
 
 workspace_version() {
