@@ -3,9 +3,20 @@
 //! private halves stay in the customer's HSM.
 //!
 //! `docs/dke.md` has the protocol as this service speaks it.
+//!
+//! The protocol itself knows no socket, no token and no clock: a path becomes a
+//! [`route::Route`], a body a [`wire::DecryptRequest`], and what went wrong an
+//! [`error::ErrorName`].
 #![forbid(unsafe_code)]
 
-// Who may decrypt.
+// The protocol.
+pub mod challenge;
+pub mod error;
+pub mod public_url;
+pub mod route;
+pub mod wire;
+
+// Who calls, and whether they may.
 pub mod access;
 pub mod bearer;
 
