@@ -20,5 +20,20 @@ pub mod wire;
 pub mod access;
 pub mod bearer;
 
+// What serves it.
+pub mod background;
+pub mod config;
+pub mod health;
+pub mod hsm;
+pub mod key;
+pub mod metrics;
+mod operations;
+pub mod record;
+pub mod server;
+pub mod state;
+
 // The program's verbs.
+pub mod check;
+pub mod failure;
 pub mod import;
+pub mod serve;

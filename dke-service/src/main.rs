@@ -1,12 +1,12 @@
 //! The program `twinlock-dke`.
 #![forbid(unsafe_code)]
 
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use twinlock_dke::import;
+use twinlock_dke::failure::Failure;
+use twinlock_dke::{check, import, serve};
 
 /// A key service for Microsoft Double Key Encryption: keys stay in your HSM.
 #[derive(Parser)]
@@ -18,6 +18,17 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Verb {
+    /// Answers clients until it is told to stop (SIGTERM); SIGHUP reloads.
+    Serve {
+        #[command(flatten)]
+        config: ConfigArgument,
+    },
+    /// Checks the configuration, logs in to each token, looks for each key and
+    /// asks each issuer.
+    CheckConfig {
+        #[command(flatten)]
+        config: ConfigArgument,
+    },
     /// Makes a configuration of the settings file of Microsoft's sample.
     ///
     /// It goes to standard output, and what is left to do to standard error. No
@@ -28,11 +39,23 @@ enum Verb {
     },
 }
 
+#[derive(clap::Args)]
+struct ConfigArgument {
+    /// The configuration file.
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "TWINLOCK_DKE_CONFIG",
+        default_value = "/etc/twinlock-dke/config.toml"
+    )]
+    config: PathBuf,
+}
+
 fn main() -> ExitCode {
-    let Verb::Import { file } = Arguments::parse().verb;
-    import::run(&file).unwrap_or_else(|problem| {
-        // Nobody is left to hear that stderr is closed.
-        let _ = writeln!(std::io::stderr(), "twinlock-dke: {problem}");
-        ExitCode::from(2)
-    })
+    let done = match Arguments::parse().verb {
+        Verb::Serve { config } => serve::run(&config.config),
+        Verb::CheckConfig { config } => check::run(&config.config),
+        Verb::Import { file } => import::run(&file).map_err(Failure::misconfigured),
+    };
+    done.unwrap_or_else(|failure| failure.tell())
 }
