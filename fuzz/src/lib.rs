@@ -5,6 +5,8 @@
 //! any machine.
 #![forbid(unsafe_code)]
 
+mod dke_body;
+mod dke_path;
 mod edit;
 mod envelope;
 mod header;
@@ -17,6 +19,8 @@ mod sigv4;
 mod xks_body;
 mod xks_path;
 
+pub use dke_body::dke_body;
+pub use dke_path::dke_path;
 pub use envelope::envelope;
 pub use header::header;
 pub use journal::journal;

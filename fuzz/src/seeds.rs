@@ -23,6 +23,8 @@ fn the_made_seeds_are_current() {
         .chain(signed_requests())
         .chain(xks_bodies())
         .chain(xks_paths())
+        .chain(dke_bodies())
+        .chain(dke_paths())
     {
         let path = below_fuzz(&format!("corpus/{name}"));
         if std::env::var_os("TWINLOCK_WRITE_SEEDS").is_some() {
@@ -35,7 +37,9 @@ fn the_made_seeds_are_current() {
 
 #[test]
 fn every_seed_passes() {
-    let targets: [Target; 8] = [
+    let targets: [Target; 10] = [
+        ("dke_body", crate::dke_body),
+        ("dke_path", crate::dke_path),
         ("envelope", crate::envelope),
         ("header", crate::header),
         ("journal", crate::journal),
@@ -187,6 +191,24 @@ fn xks_paths() -> Vec<Seed> {
         ("prefix", "/tenant-a/B_9"),
     ];
     seeds.map(|(name, path)| (format!("xks_path/{name}"), path.as_bytes().to_vec())).into()
+}
+
+fn dke_bodies() -> Vec<Seed> {
+    let seeds = [
+        ("decrypt", r#"{"alg":"RSA-OAEP-256","value":"SGVsbG8gV29ybGQh"}"#),
+        ("other-case", r#"{"Value":"SGVs\r\nbG8gV2\u0039ybGQh","ALG":"RSA-OAEP-256","x":[{}]}"#),
+        ("twice", r#"{"alg":"RSA-OAEP-256","value":"QQ==","VALUE":"Qg=="}"#),
+    ];
+    seeds.map(|(name, text)| (format!("dke_body/{name}"), text.as_bytes().to_vec())).into()
+}
+
+fn dke_paths() -> Vec<Seed> {
+    let seeds = [
+        ("get", "https://dke.example.org\n/Confidential\nConfidential\n8f0c6f0e-4c1e"),
+        ("decrypt", "https://h:8443/ms_dke\n/ms_dke/k//id/Decrypt\nk\nid"),
+        ("slashes", "https://[::1]/a/b/\n//a/b//k/\n...\n-"),
+    ];
+    seeds.map(|(name, text)| (format!("dke_path/{name}"), text.as_bytes().to_vec())).into()
 }
 
 /// The hexadecimal lines that are indented below the line `name`.
