@@ -18,6 +18,7 @@ pub(crate) mod openbao;
 pub(crate) mod p11_fault;
 pub(crate) mod pages;
 pub(crate) mod proxy;
+pub(crate) mod service;
 pub(crate) mod softhsm;
 pub(crate) mod tls;
 

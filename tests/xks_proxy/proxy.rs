@@ -1,37 +1,31 @@
 //! The program, with a SoftHSM of its own behind the module that injects faults.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::{Value, json};
 
 use super::signed::Signer;
-use crate::support::cli::{Dir, program};
+use crate::support::cli::Dir;
 use crate::support::http::{self, Message};
 use crate::support::p11_fault::CountedModule;
+pub(super) use crate::support::service::eventually;
+use crate::support::service::{Service, beside_ours, free_address};
 use crate::support::softhsm::{PIN, SoftHsm, TOKEN, module, uri_in, write_private};
 
 pub(super) const ID: &str = "TWINLOCKTESTSAAAAAAA";
 pub(super) const SECRET: &str = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG";
 pub(super) const PATH: &str = "/tenant-a/kms/xks/v1";
 
-/// More than anything takes, on any machine.
-const PATIENCE: Duration = Duration::from_secs(120);
-
 /// Ends with its test.
 pub(super) struct Proxy {
-    pub(super) dir: Dir,
+    service: Service,
     pub(super) hsm: SoftHsm,
     pub(super) address: SocketAddr,
-    pub(super) operations: SocketAddr,
-    pub(super) module: CountedModule,
-    running: Option<Child>,
 }
 
 /// An answer, its body read as JSON where it is that.
@@ -67,13 +61,10 @@ impl Proxy {
         for label in ["key-1", "key-2", "health"] {
             dir.run(["keys", "create", &uri_in(hsm.folder(), label)]).ok();
         }
-        let counted = CountedModule::before(&module(), &mut dir);
-        dir.set("P11_FAULT_CONTROL", dir.home().join("faults"));
         fs::create_dir(dir.home().join("state")).unwrap();
         write_private(&dir.home().join("secret"), SECRET);
         write_private(&dir.home().join("pin"), PIN);
-        let (address, operations) = (free_address(), free_address());
-        Self { dir, hsm, address, operations, module: counted, running: None }
+        Self { service: Service::new("twinlock-xks", dir), hsm, address: free_address() }
     }
 
     /// What [`Proxy::start`] serves.
@@ -122,76 +113,6 @@ generations = [{{ number = 1, object = "key-1" }}]
         )
     }
 
-    pub(super) fn write_config(&self, text: &str) {
-        fs::write(self.config_file(), text).unwrap();
-    }
-
-    pub(super) fn config_file(&self) -> PathBuf {
-        self.dir.home().join("proxy.toml")
-    }
-
-    // === The program ===
-
-    pub(super) fn command(&self, verb: &str) -> Command {
-        let mut command = Command::new(xks_program());
-        let ours = self.dir.command();
-        command.env_clear().envs(ours.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        command.arg(verb).arg("--config").arg(self.config_file());
-        command
-    }
-
-    pub(super) fn run(&mut self) {
-        let errors = fs::File::create(self.dir.home().join("stderr")).unwrap();
-        let mut command = self.command("serve");
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors);
-        self.running = Some(command.spawn().unwrap());
-    }
-
-    pub(super) fn wait_until_ready(&mut self) {
-        eventually("the proxy is ready", || {
-            assert!(self.is_running(), "{}", self.said());
-            self.get("/readyz").is_ok_and(|answer| answer.contains(" 200 "))
-        });
-    }
-
-    pub(super) fn is_running(&mut self) -> bool {
-        self.running.as_mut().is_some_and(|child| child.try_wait().unwrap().is_none())
-    }
-
-    pub(super) fn pid(&self) -> u32 {
-        self.running.as_ref().unwrap().id()
-    }
-
-    pub(super) fn signal(&self, signal: rustix::process::Signal) {
-        let pid = rustix::process::Pid::from_child(self.running.as_ref().unwrap());
-        rustix::process::kill_process(pid, signal).unwrap();
-    }
-
-    /// Ends it as systemd does; its exit code.
-    pub(super) fn stop(&mut self) -> Option<i32> {
-        self.signal(rustix::process::Signal::TERM);
-        self.running.take().unwrap().wait().unwrap().code()
-    }
-
-    pub(super) fn kill(&mut self) {
-        let mut child = self.running.take().unwrap();
-        child.kill().unwrap();
-        child.wait().unwrap();
-    }
-
-    /// What it said on stderr and logged of events.
-    pub(super) fn said(&self) -> String {
-        let read = |name| fs::read_to_string(self.dir.home().join(name)).unwrap_or_default();
-        read("stderr") + &read("events.jsonl")
-    }
-
-    /// What it recorded of requests.
-    pub(super) fn records(&self) -> Vec<Value> {
-        let file = self.dir.home().join("requests.jsonl");
-        let text = fs::read_to_string(file).unwrap_or_default();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-    }
-
     /// What it recorded of the request of that id, which it does in a moment.
     pub(super) fn record(&self, request_id: &str) -> Value {
         let mut found = Value::Null;
@@ -202,30 +123,6 @@ generations = [{{ number = 1, object = "key-1" }}]
             !found.is_null()
         });
         found
-    }
-
-    /// A page of the operations' listener: head and body.
-    pub(super) fn get(&self, path: &str) -> std::io::Result<String> {
-        let request = Message::new(&format!("GET {path} HTTP/1.1"), &[("host", "x")], b"");
-        let answer = http::exchange(self.operations, &request)?;
-        Ok(format!("{}\n{}", answer.first_line, String::from_utf8_lossy(&answer.body)))
-    }
-
-    /// The value of a metric, with its labels.
-    pub(super) fn metric(&self, name: &str) -> Option<f64> {
-        let page = self.get("/metrics").unwrap();
-        let line = page.lines().find(|line| line.starts_with(&format!("{name} ")))?;
-        line.rsplit(' ').next()?.parse().ok()
-    }
-
-    // === Faults ===
-
-    /// What the module is to do from now on.
-    pub(super) fn faults(&self, orders: &str) {
-        let file = self.dir.home().join("faults");
-        let new = file.with_extension("new");
-        fs::write(&new, orders).unwrap();
-        fs::rename(new, file).unwrap();
     }
 
     // === Requests ===
@@ -263,12 +160,17 @@ generations = [{{ number = 1, object = "key-1" }}]
     }
 }
 
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        if let Some(mut child) = self.running.take() {
-            child.kill().ok();
-            child.wait().ok();
-        }
+impl Deref for Proxy {
+    type Target = Service;
+
+    fn deref(&self) -> &Service {
+        &self.service
+    }
+}
+
+impl DerefMut for Proxy {
+    fn deref_mut(&mut self) -> &mut Service {
+        &mut self.service
     }
 }
 
@@ -334,25 +236,8 @@ pub(super) fn decrypt_request(encrypted: &Value) -> Value {
     request
 }
 
-/// `TWINLOCK_XKS_BINARY`, or what lies beside the program `twinlock`, with which
-/// it is built.
 pub(super) fn xks_program() -> PathBuf {
-    let beside = || program().with_file_name("twinlock-xks");
-    std::env::var_os("TWINLOCK_XKS_BINARY").map_or_else(beside, PathBuf::from)
-}
-
-/// Free a moment ago.
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).unwrap()
-}
-
-#[track_caller]
-pub(super) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !holds() {
-        assert!(start.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
-        thread::sleep(Duration::from_millis(20));
-    }
+    beside_ours("twinlock-xks")
 }
 
 /// The alphabet and the padding of RFC 4648 section 4.

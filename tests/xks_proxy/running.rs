@@ -86,7 +86,7 @@ fn credentials_are_rotated_without_a_failed_request() {
 fn a_broken_configuration_changes_nothing_and_says_so() {
     let proxy = Proxy::start();
     for (broken, reason) in [
-        ("not toml".to_owned(), "proxy.toml:1"),
+        ("not toml".to_owned(), "service.toml:1"),
         (proxy.config() + "frobnicate = 1\n", "frobnicate"),
         (proxy.config().replace("hsms = [\"a\"]", "hsms = [\"b\"]"), "there is no hsm"),
         (proxy.config().replace("/secret\"", "/no-secret\""), "no-secret"),
@@ -271,7 +271,7 @@ fn a_state_directory_that_hangs_stops_nobody() {
 #[test]
 fn a_long_body_takes_no_memory() {
     let proxy = Proxy::start();
-    let before = resident(proxy.pid());
+    let before = proxy.peak_memory();
     let piece = vec![b'x'; 1 << 20];
     for signed in [false, true] {
         let mut message = proxy.post("health", &json!({ "requestMetadata": metadata() }));
@@ -291,14 +291,8 @@ fn a_long_body_takes_no_memory() {
             }
         }
     }
-    let grown = resident(proxy.pid()).saturating_sub(before);
+    let grown = proxy.peak_memory().saturating_sub(before);
     assert!(grown < 20 << 20, "{grown} bytes");
-}
-
-fn resident(pid: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
 }
 
 // === Verbs ===
