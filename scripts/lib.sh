@@ -114,7 +114,7 @@ need_python_tools() {
 
 # Everything that `cargo test --workspace` uses.
 need_test_tools() {
-    need_packages binutils c_compiler dpkg_dev lintian prometheus slapd softhsm systemd_analyze time venv # asked together, so that the answer is whole
+    need_packages binutils c_compiler dpkg_dev lintian openssl prometheus slapd softhsm systemd_analyze time venv # asked together, so that the answer is whole
     need_rust
     need_python_tools "${python_locks[@]}"
 }

@@ -7,6 +7,7 @@ mod aws_kms;
 mod azure_kv;
 mod bench_peers;
 mod cli;
+mod dke;
 mod entry_points;
 #[cfg(feature = "gcp-kms")]
 mod gcp_kms;

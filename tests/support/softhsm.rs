@@ -54,6 +54,15 @@ impl SoftHsm {
         hsm
     }
 
+    /// Another one with the same tokens and the keys that they have by now.
+    pub(crate) fn copy(&self) -> Self {
+        let copy = Self::new();
+        let mut cp = Command::new("cp");
+        cp.arg("-r").arg(self.folder.path().join("tokens")).arg(copy.folder.path());
+        assert!(cp.status().unwrap().success());
+        copy
+    }
+
     /// One more token, with the usual PIN.
     pub(crate) fn add_token(&self, label: &str) {
         self.init_token(label, PIN);

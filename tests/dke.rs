@@ -1,0 +1,13 @@
+//! The DKE service as a program: clients that know nothing but the protocol,
+//! tokens of an issuer of our own and of others, a token behind a module that
+//! fails when it is told to.
+
+mod callers;
+mod client;
+mod decrypting;
+mod faults;
+mod hostile;
+mod issuer;
+mod keys;
+mod running;
+mod service;

@@ -1,0 +1,224 @@
+//! Clients that mean no good, and what a handshake shows.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use super::client;
+use super::issuer::{ALICE, Token};
+use super::service::{Dke, HOST, NEW, confidential, decrypt_body, decrypt_request, path_of};
+use crate::support::http::Message;
+
+/// Some builds of Office break the connection when they are asked for a
+/// certificate, even for one that they need not have.
+#[test]
+fn no_client_is_asked_for_a_certificate() {
+    let dke = Dke::start();
+    for version in ["-tls1_2", "-tls1_3"] {
+        let seen = handshake(&dke, version);
+        assert!(seen.contains("ServerHello") && seen.contains("Finished"), "{seen}");
+        assert!(!seen.contains("CertificateRequest"), "{seen}");
+    }
+}
+
+/// Entrust's note: clients without it exist.
+#[test]
+fn tls_1_2_without_an_extended_master_secret_is_served() {
+    let dke = Dke::start();
+    let folder = tempfile::tempdir().unwrap();
+    let config = "openssl_conf = c\n[c]\nssl_conf = s\n[s]\nsystem_default = d\n[d]\n\
+                  Options = -ExtendedMasterSecret\n";
+    std::fs::write(folder.path().join("openssl.cnf"), config).unwrap();
+    let mut openssl = s_client(&dke, "-tls1_2");
+    openssl.env("OPENSSL_CONF", folder.path().join("openssl.cnf"));
+    let output = openssl.output().unwrap();
+    let seen = String::from_utf8_lossy(&output.stdout);
+    assert!(seen.contains("Extended master secret: no"), "{seen}");
+    assert!(seen.contains("Verify return code: 0 (ok)"), "{seen}");
+}
+
+#[test]
+fn old_versions_of_tls_are_refused() {
+    let dke = Dke::start();
+    for version in ["-tls1", "-tls1_1"] {
+        let mut openssl = s_client(&dke, version);
+        openssl.args(["-cipher", "ALL:@SECLEVEL=0"]);
+        let output = openssl.output().unwrap();
+        assert!(!output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    }
+}
+
+/// All messages of a handshake.
+fn handshake(dke: &Dke, version: &str) -> String {
+    let output = s_client(dke, version).arg("-msg").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn s_client(dke: &Dke, version: &str) -> Command {
+    let mut openssl = Command::new("openssl");
+    openssl.args(["s_client", "-connect", &dke.address.to_string(), "-servername", HOST, version]);
+    openssl.arg("-CAfile").arg(dke.dir.home().join("ca.pem")).args(["-verify_hostname", HOST]);
+    openssl.stdin(Stdio::null());
+    openssl
+}
+
+/// Bodies of any size from whoever has no token: they are not read.
+#[test]
+fn a_long_body_without_a_token_takes_no_memory_and_no_token() {
+    let dke = Dke::start();
+    let public = dke.public_key("Confidential");
+    dke.decrypt(&public, &public.encrypt(b"x")).ok();
+    let (memory, decryptions) = (dke.peak_memory(), dke.decryptions());
+    let piece = vec![b'x'; 1 << 20];
+    let authorizations = [
+        String::new(),
+        "authorization: Bearer garbage\r\n".to_owned(),
+        {
+            let mallory = Token::of("mallory@example.org").signed();
+            format!("authorization: Bearer {mallory}\r\n")
+        },
+        {
+            let alice = Token::of(ALICE).signed();
+            format!("authorization: Bearer {alice}\r\n")
+        },
+    ];
+    for authorization in &authorizations {
+        for length in ["transfer-encoding: chunked", "content-length: 4000000000"] {
+            let mut connection =
+                client::connect(dke.address, HOST, dke.authority.client()).unwrap();
+            let head = format!(
+                "POST {} HTTP/1.1\r\nhost: {HOST}\r\ncontent-type: application/json\r\n\
+                 {authorization}{length}\r\n\r\n",
+                confidential(NEW)
+            );
+            let _ = connection.write_all(head.as_bytes());
+            for _ in 0..50 {
+                let size = format!("{:x}\r\n", piece.len());
+                let chunk = match length.starts_with("transfer") {
+                    true => [size.as_bytes(), &piece[..], b"\r\n"].concat(),
+                    false => piece.clone(),
+                };
+                if connection.write_all(&chunk).is_err() {
+                    break;
+                }
+            }
+        }
+    }
+    let grown = dke.peak_memory().saturating_sub(memory);
+    assert!(grown < 20 << 20, "{grown} bytes");
+    assert_eq!(dke.decryptions(), decryptions);
+}
+
+/// Whatever comes, and however much of it: the token is asked for those who may,
+/// and for nobody else.
+#[test]
+fn load_without_a_good_token_never_reaches_the_hsm() {
+    let dke = Dke::with(|config| config.replace("sessions = 2", "sessions = 1"));
+    let public = dke.public_key("Confidential");
+    let ciphertext = public.encrypt(b"x");
+    dke.decrypt(&public, &ciphertext).ok();
+    let calls = || ["C_DecryptInit", "C_Decrypt"].map(|function| dke.module.count(function));
+    let before = calls();
+    let path = path_of(&public.id);
+    let requests: Vec<_> = [
+        "garbage".to_owned(),
+        Token::of(ALICE).unsigned(),
+        Token::of(ALICE).with("aud", "x").signed(),
+        Token::of("mallory@example.org").signed(),
+    ]
+    .iter()
+    .map(|token| decrypt_request(token, &path, &ciphertext))
+    .chain([Message::new(
+        &format!("POST {path} HTTP/1.1"),
+        &[("host", HOST), ("content-type", "application/json")],
+        decrypt_body(&ciphertext).to_string().as_bytes(),
+    )])
+    .chain([Message::new("GET /Confidential HTTP/1.1", &[("host", HOST)], b"")])
+    .collect();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..25 {
+                    for request in &requests {
+                        let _ = dke.send(request);
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(calls(), before);
+    assert_eq!(dke.decrypt(&public, &ciphertext).plaintext(), b"x");
+    assert_ne!(calls(), before, "it is counted");
+}
+
+/// Whatever is sent, whoever has a token is served, and nothing grows.
+#[test]
+fn hostile_clients_get_nothing_and_others_are_served() {
+    let mut dke = Dke::start();
+    let public = dke.public_key("Confidential");
+    let ciphertext = public.encrypt(b"x");
+    let head = format!("POST {} HTTP/1.1\r\nhost: {HOST}\r\n", confidential(NEW));
+    let attacks = [
+        format!("{head}content-length: 4000000000\r\n\r\n").into_bytes(),
+        format!("{head}{}\r\n", "x-header: value\r\n".repeat(20_000)).into_bytes(),
+        format!("{head}authorization: Bearer {}\r\n\r\n", "x".repeat(1 << 20)).into_bytes(),
+        format!("{head}content-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\nGET / HTTP/1.1\r\n\r\n").into_bytes(),
+        format!("{head}content-length: 4\r\ncontent-length: 5\r\n\r\n{{}}{{}}").into_bytes(),
+        format!("GET /{} HTTP/1.1\r\nhost: {HOST}\r\n\r\n", "x".repeat(100_000)).into_bytes(),
+        format!("GET /%00%ff%2e%2e HTTP/1.1\r\nhost: {HOST}\r\n\r\n").into_bytes(),
+        b"GET /\xff\xfe HTTP/1.1\r\n\r\n".to_vec(),
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\ngarbage".to_vec(),
+        vec![0; 100_000],
+    ];
+    let half_open: Vec<_> = (0..200).map(|_| TcpStream::connect(dke.address).unwrap()).collect();
+    for attack in &attacks {
+        // Inside TLS, and in its place.
+        let mut connection = client::connect(dke.address, HOST, dke.authority.client()).unwrap();
+        connection.sock.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let _ = connection.write_all(attack); // it may be refused before its end
+        connection.conn.send_close_notify();
+        let _ = connection.flush();
+        let mut answer = Vec::new();
+        let _ = connection.read_to_end(&mut answer);
+        assert!(!answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
+        assert!(!answer.starts_with(b"HTTP/1.1 5"), "{}", String::from_utf8_lossy(&answer));
+        let mut plain = TcpStream::connect(dke.address).unwrap();
+        let _ = plain.write_all(attack);
+        let _ = plain.shutdown(Shutdown::Write);
+        let _ = plain.read_to_end(&mut Vec::new());
+        assert_eq!(dke.decrypt(&public, &ciphertext).plaintext(), b"x");
+    }
+    drop(half_open);
+    assert!(dke.is_running());
+    assert!(!dke.said().contains("panicked"), "{}", dke.said());
+}
+
+/// Heads with a good token and no body: they take nobody's place.
+#[test]
+fn heads_without_bodies_keep_nobody_out() {
+    let dke = Dke::start();
+    let public = dke.public_key("Confidential");
+    let ciphertext = public.encrypt(b"x");
+    let head = |token: &str| {
+        format!(
+            "POST {} HTTP/1.1\r\nhost: {HOST}\r\ncontent-type: application/json\r\n\
+             authorization: Bearer {token}\r\ncontent-length: 1000\r\n\r\n",
+            confidential(NEW)
+        )
+    };
+    let heads = [head("garbage"), head(&Token::of(ALICE).signed())];
+    let silent: Vec<_> = (0..200)
+        .map(|number| {
+            let mut connection =
+                client::connect(dke.address, HOST, dke.authority.client()).unwrap();
+            connection.write_all(heads[number % 2].as_bytes()).unwrap();
+            connection
+        })
+        .collect();
+    for _ in 0..20 {
+        assert_eq!(dke.decrypt(&public, &ciphertext).plaintext(), b"x");
+    }
+    drop(silent);
+}
