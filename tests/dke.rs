@@ -6,6 +6,7 @@ mod callers;
 mod client;
 mod decrypting;
 mod faults;
+mod groups;
 mod hostile;
 mod issuer;
 mod keys;

@@ -19,6 +19,7 @@ pub(crate) mod p11_fault;
 pub(crate) mod pages;
 pub(crate) mod proxy;
 pub(crate) mod service;
+pub(crate) mod slapd;
 pub(crate) mod softhsm;
 pub(crate) mod tls;
 
