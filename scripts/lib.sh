@@ -8,6 +8,8 @@
 
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 venv=$root/.tools/venv
+issuers=$root/.tools/issuers # of tokens, for tests
+oldest_node=20.19.0 # that they take
 oldest_rust=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$root/Cargo.toml")
 python_locks=(tests/requirements.txt tests/second_reader/requirements.txt tests/xks/cloud/requirements.txt
     tests/xks/requirements.txt scripts/requirements.txt) # of everything that `cargo test --workspace` uses
@@ -112,11 +114,26 @@ need_python_tools() {
     PATH=$venv/bin:$PATH
 }
 
+# need_issuers: what tests/dke/issuers lists, in .tools/issuers.
+need_issuers() {
+    local found from=$root/tests/dke/issuers
+    found=$(node --version 2>/dev/null)
+    { is_at_least "$oldest_node" "${found#v}" && command -v npm >/dev/null; } ||
+        give_up "tests need Node.js $oldest_node or later with npm, and node is '${found:-missing}'"
+    cmp -s "$from/package-lock.json" "$issuers/installed-package-lock.json" && return
+    echo "installing tests/dke/issuers into ${issuers#"$root"/}"
+    mkdir -p "$issuers"
+    cp "$from"/package.json "$from"/package-lock.json "$issuers"
+    (cd "$issuers" && npm ci --ignore-scripts --no-audit --no-fund --silent) || give_up "npm could not install $from"
+    cp "$from/package-lock.json" "$issuers/installed-package-lock.json"
+}
+
 # Everything that `cargo test --workspace` uses.
 need_test_tools() {
     need_packages binutils c_compiler dpkg_dev lintian openssl prometheus slapd softhsm systemd_analyze time venv # asked together, so that the answer is whole
     need_rust
     need_python_tools "${python_locks[@]}"
+    need_issuers
 }
 
 # need_kryoptic: the second token of the tests of crates/pkcs11. It is built

@@ -9,6 +9,7 @@ mod faults;
 mod groups;
 mod hostile;
 mod issuer;
+mod issuers;
 mod keys;
 mod running;
 mod service;

@@ -1,0 +1,107 @@
+//! Issuers that others wrote: their documents, their keys, their tokens.
+
+use std::path::Path;
+use std::process::Command;
+
+use super::client::Answer;
+use super::service::{Dke, ORIGIN, decrypt_request, path_of};
+use crate::support::http::{self, Message};
+use crate::support::leash::Leashed;
+
+/// One in a process of its own, which ends with its test.
+struct Other {
+    url: String,
+    _process: Leashed,
+}
+
+impl Other {
+    fn start(script: &str) -> Self {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let tools = here.join("../.tools/issuers");
+        assert!(
+            tools.join("node_modules").is_dir(),
+            "there is no {}: `scripts/test --setup` installs it",
+            tools.display()
+        );
+        let text = std::fs::read_to_string(here.join("dke/issuers").join(script)).unwrap();
+        // What a script imports is looked for from the working directory on, if it
+        // is in no file.
+        let mut command = Command::new("sh");
+        command.args(["-c", r#"cd "$0" && exec node --input-type=module --eval "$1""#]);
+        command.arg(&tools).arg(text);
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let mut process = Leashed::start(&command, log.path());
+        let url = process.line();
+        assert!(url.starts_with("http"), "{}", std::fs::read_to_string(log.path()).unwrap());
+        Self { url, _process: process }
+    }
+
+    /// A service that trusts it.
+    fn trusting(&self) -> Dke {
+        let mut dke = Dke::prepared();
+        let config = dke.config();
+        let (before, rest) = config.split_once("[[issuer]]").unwrap();
+        let (_, after) = rest.split_once("[[hsm]]").unwrap();
+        let issuer = format!("[[issuer]]\nissuer = \"{}\"\nscopes = [\"decrypt\"]\n\n", self.url);
+        dke.write_config(&format!("{before}{issuer}[[hsm]]{after}"));
+        dke.run();
+        dke.wait_until_ready();
+        dke
+    }
+
+    /// RFC 6749 section 4.4, RFC 8707: the path comes from the document.
+    fn token(&self, user: &str, resource: &str) -> String {
+        let address = self.url.strip_prefix("http://").unwrap().parse().unwrap();
+        let send = |first_line: &str, body: &str| {
+            let headers = [
+                ("host", &self.url["http://".len()..]),
+                ("content-type", "application/x-www-form-urlencoded"),
+            ];
+            let request = Message::new(first_line, &headers, body.as_bytes());
+            let answer = http::exchange(address, &request).unwrap();
+            serde_json::from_slice::<serde_json::Value>(&answer.body).unwrap()
+        };
+        let metadata = send("GET /.well-known/openid-configuration HTTP/1.1", "");
+        let endpoint = metadata["token_endpoint"].as_str().unwrap();
+        let path = endpoint.strip_prefix(&self.url).unwrap();
+        let form: String = url::form_urlencoded::Serializer::new(String::new())
+            .extend_pairs([
+                ("grant_type", "client_credentials"),
+                ("client_id", "tests"),
+                ("client_secret", "a secret of the tests"),
+                ("scope", "decrypt"),
+                ("resource", resource),
+                ("user", user),
+            ])
+            .finish();
+        let answer = send(&format!("POST {path} HTTP/1.1"), &form);
+        answer["access_token"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
+    }
+}
+
+#[test]
+fn tokens_of_oauth2_mock_server_are_verified() {
+    decrypts_with_tokens_of("mock_server.mjs");
+}
+
+#[test]
+fn tokens_of_oidc_provider_are_verified() {
+    decrypts_with_tokens_of("provider.mjs");
+}
+
+fn decrypts_with_tokens_of(script: &str) {
+    let other = Other::start(script);
+    let dke = other.trusting();
+    let public = dke.public_key("Confidential");
+    let ciphertext = public.encrypt(b"x");
+    let ask = |token: &str| -> Answer {
+        dke.send(&decrypt_request(token, &path_of(&public.id), &ciphertext))
+    };
+    let good = other.token("alice@example.org", ORIGIN);
+    assert_eq!(ask(&good).plaintext(), b"x");
+    ask(&other.token("mallory@example.org", ORIGIN)).with(403);
+    ask(&other.token("alice@example.org", "https://other.test")).with(401);
+    ask(&good[..good.len() - 4]).with(401);
+    // One that another issuer of the same kind made: with keys of its own.
+    ask(&Other::start(script).token("alice@example.org", ORIGIN)).with(401);
+}
