@@ -13,3 +13,4 @@ mod issuers;
 mod keys;
 mod running;
 mod service;
+mod timing;
