@@ -60,6 +60,8 @@
 mod error;
 mod file;
 mod holder;
+#[cfg(feature = "rsa")]
+mod rsa;
 mod secret;
 mod side;
 mod uri;
@@ -67,6 +69,8 @@ mod uri;
 pub use error::{HolderAnswer, HolderError, HolderErrorKind};
 pub use file::{CreateFileKekError, FileKek};
 pub use holder::{BoxFuture, KeyHolder, ShareAlgorithm, WrapContext, WrappedShare};
+#[cfg(feature = "rsa")]
+pub use rsa::{RsaKeyError, RsaPublicKey};
 pub use secret::{RandomnessError, Secret, Share};
 pub use side::{CustomerKey, ProviderKey, Side, WrongSide};
 pub use uri::{KeyUri, KeyUriError, Pkcs11Uri, Scheme};

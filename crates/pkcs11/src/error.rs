@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use cryptoki::error::{Error, RvError};
-use twinlock_keys::{HolderAnswer, HolderError, HolderErrorKind};
+use twinlock_keys::{HolderAnswer, HolderError, HolderErrorKind, RsaKeyError};
 
 use crate::ckr;
 
@@ -196,6 +196,16 @@ impl fmt::Display for Pkcs11Error {
             Some(answer) => write!(f, " ({} from {})", ckr::name(answer.code), answer.function),
             None => Ok(()),
         }
+    }
+}
+
+impl From<RsaKeyError> for Pkcs11Error {
+    fn from(error: RsaKeyError) -> Self {
+        let kind = match error {
+            RsaKeyError::Wrap => ErrorKind::Fatal,
+            _ => ErrorKind::Misconfigured,
+        };
+        Self::new(kind, error.to_string())
     }
 }
 

@@ -5,9 +5,8 @@ use std::fmt;
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
 use twinlock_keys::KeyUri;
 
-use crate::public_key::{bit_length, without_zeros};
 use crate::session::TokenSession;
-use crate::{Pkcs11Error, RsaPublicKey, TokenFacts, public_key};
+use crate::{Pkcs11Error, RsaPublicKey, TokenFacts};
 
 /// A key on a token, as its attributes describe it. An attribute that the
 /// token does not tell is `None`.
@@ -158,7 +157,7 @@ impl KeyFacts {
                 Some("it is not for decrypting".to_owned())
             }
             (KeyKind::RsaPrivate, _) => match &self.modulus {
-                Some(modulus) => public_key::problem(modulus, self.exponent()),
+                Some(modulus) => RsaPublicKey::problem(modulus, self.exponent()),
                 None => Some("the token does not tell its modulus".to_owned()),
             },
             (kind, bits) => {
@@ -171,7 +170,7 @@ impl KeyFacts {
     /// The public part of an RSA key, of what the token says about the private
     /// one: anybody can put a public key beside it.
     pub(crate) fn public_key(&self) -> Result<RsaPublicKey, Pkcs11Error> {
-        RsaPublicKey::new(self.modulus.as_deref().unwrap_or_default(), self.exponent())
+        Ok(RsaPublicKey::new(self.modulus.as_deref().unwrap_or_default(), self.exponent())?)
     }
 
     /// A token that does not tell it has the usual one, or gives nothing back
@@ -289,8 +288,8 @@ impl KeyFacts {
             Attribute::Id(id) => self.id = id,
             Attribute::ValueLen(bytes) => self.bits = Some(usize::from(bytes) as u64 * 8),
             Attribute::Modulus(modulus) => {
-                self.bits = Some(bit_length(&modulus));
-                self.modulus = Some(without_zeros(&modulus).to_vec());
+                self.bits = Some(RsaPublicKey::bits_of(&modulus));
+                self.modulus = Some(modulus);
             }
             Attribute::PublicExponent(exponent) => self.exponent = Some(exponent),
             Attribute::Private(value) => self.private = Some(value),

@@ -113,7 +113,7 @@ impl Pkcs11Key {
         aad: &[u8],
     ) -> Result<WrappedShare, Pkcs11Error> {
         if let Kek::Rsa { public, .. } = &self.kek {
-            return public.wrap(share);
+            return Ok(public.wrap(share)?);
         }
         let (aad, share) = (aad.to_vec(), Share::copy_of(share.expose()));
         let encrypt =

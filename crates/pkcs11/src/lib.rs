@@ -77,7 +77,6 @@ mod oaep;
 #[allow(unsafe_code, reason = "cryptoki has no such calls")]
 mod one_shot;
 mod pin;
-mod public_key;
 mod rsa_key;
 mod session;
 mod slots;
@@ -98,9 +97,9 @@ pub use look::{
     list_tokens,
 };
 pub use pin::PinSource;
-pub use public_key::RsaPublicKey;
 pub use rsa_key::RsaKey;
 pub use secrecy::SecretString;
 pub use slots::TokenFacts;
 pub use token::{Token, TokenOptions, TokenState};
+pub use twinlock_keys::RsaPublicKey;
 pub use wrap_only::Pkcs11PublicKey;

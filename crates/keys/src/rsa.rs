@@ -1,4 +1,4 @@
-//! The public part of an RSA key: wraps where the token is not.
+//! The public part of an RSA key: wraps where the private one is not.
 
 use std::fmt;
 
@@ -9,9 +9,8 @@ use aws_lc_rs::rsa::{
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use sha2::{Digest as _, Sha256};
-use twinlock_keys::{Share, ShareAlgorithm, WrappedShare};
 
-use crate::{ErrorKind, Pkcs11Error};
+use crate::{HolderError, HolderErrorKind, Share, ShareAlgorithm, WrappedShare};
 
 /// 65537, which every token uses unless told otherwise.
 const EXPONENT: [u8; 3] = [1, 0, 1];
@@ -40,13 +39,46 @@ pub struct RsaPublicKey {
     key: PublicEncryptingKey,
 }
 
+/// Why an RSA public key cannot be had, or does not wrap.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RsaKeyError {
+    /// It has another pin than it was to have.
+    #[error(
+        "the public key {place} is not the one that spki-sha256 names; somebody may have \
+         exchanged it: get it again from the key's owner (twinlock keys export-public)"
+    )]
+    OtherPin {
+        /// Where it is, for instance `on the token`.
+        place: String,
+    },
+    /// No key, or not one that can be a KEK: the text says why.
+    #[error("{0}")]
+    Unusable(String),
+    /// A failure of the library.
+    #[error("RSA-OAEP failed in this process")]
+    Wrap,
+}
+
+impl From<RsaKeyError> for HolderError {
+    fn from(error: RsaKeyError) -> Self {
+        let kind = match error {
+            RsaKeyError::OtherPin { .. } | RsaKeyError::Unusable(_) => {
+                HolderErrorKind::Misconfigured
+            }
+            RsaKeyError::Wrap => HolderErrorKind::Failed,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
 impl RsaPublicKey {
     /// Reads one `PUBLIC KEY` block (RFC 7468 section 13), with nothing but
     /// white space around it.
     ///
     /// # Errors
     /// When it is none, or not of an RSA key that can be a KEK.
-    pub fn from_pem(text: &str) -> Result<Self, Pkcs11Error> {
+    pub fn from_pem(text: &str) -> Result<Self, RsaKeyError> {
         let body = text.trim_ascii().strip_prefix(BEGIN).and_then(|text| text.strip_suffix(END));
         let body: String = body.ok_or_else(|| not_pem(text))?.split_ascii_whitespace().collect();
         let der = BASE64.decode(body).map_err(|_| not_pem(text))?;
@@ -54,7 +86,7 @@ impl RsaPublicKey {
     }
 
     /// Only the one encoding that [`RsaPublicKey::new`] makes: a pin is of bytes.
-    fn from_der(spki: &[u8]) -> Result<Self, Pkcs11Error> {
+    fn from_der(spki: &[u8]) -> Result<Self, RsaKeyError> {
         let key = PublicEncryptingKey::from_der(spki).map_err(|_| not_an_rsa_key())?;
         let modulus = spki
             .len()
@@ -66,12 +98,13 @@ impl RsaPublicKey {
     }
 
     /// The key of these numbers, big-endian, with leading zeros or without.
-    pub(crate) fn new(modulus: &[u8], exponent: &[u8]) -> Result<Self, Pkcs11Error> {
+    ///
+    /// # Errors
+    /// When it cannot be a KEK: [`RsaPublicKey::problem`] says why.
+    pub fn new(modulus: &[u8], exponent: &[u8]) -> Result<Self, RsaKeyError> {
         let modulus = without_zeros(modulus).to_vec();
         if let Some(problem) = problem(&modulus, exponent) {
-            return Err(Pkcs11Error::misconfigured(format!(
-                "the RSA key cannot be used: {problem}"
-            )));
+            return Err(RsaKeyError::Unusable(format!("the RSA key cannot be used: {problem}")));
         }
         let parts = PublicKeyComponents { n: modulus.as_slice(), e: &EXPONENT };
         let spki: PublicKeyX509Der<'_> = parts.as_der().map_err(|_| not_an_rsa_key())?;
@@ -116,13 +149,18 @@ impl RsaPublicKey {
         65537
     }
 
-    pub(crate) fn modulus_len(&self) -> usize {
+    /// The length of its modulus, and of each ciphertext, in bytes.
+    #[must_use]
+    pub fn modulus_len(&self) -> usize {
         self.modulus.len()
     }
 
-    /// RSA-OAEP with SHA-256, MGF1-SHA-256 and no label.
-    pub(crate) fn wrap(&self, share: &Share) -> Result<WrappedShare, Pkcs11Error> {
-        let failed = |_| Pkcs11Error::new(ErrorKind::Fatal, "RSA-OAEP failed in this process");
+    /// RSA-OAEP with SHA-256, MGF1-SHA-256 and no label (RFC 8017 section 7.1.1).
+    ///
+    /// # Errors
+    /// [`RsaKeyError::Wrap`], when the library or its random numbers fail.
+    pub fn wrap(&self, share: &Share) -> Result<WrappedShare, RsaKeyError> {
+        let failed = |_| RsaKeyError::Wrap;
         let key = OaepPublicEncryptingKey::new(self.key.clone()).map_err(failed)?;
         let mut bytes = vec![0; key.ciphertext_size()];
         let wrapped = key.encrypt(&OAEP_SHA256_MGF1SHA256, share.expose(), &mut bytes, None);
@@ -132,25 +170,38 @@ impl RsaPublicKey {
 
     /// True if `bytes` can be a ciphertext of this key: as long as the modulus,
     /// and less than it. Tokens answer others in all sorts of ways.
-    pub(crate) fn can_be_asked(&self, bytes: &[u8]) -> bool {
+    #[must_use]
+    pub fn can_be_asked(&self, bytes: &[u8]) -> bool {
         bytes.len() == self.modulus.len() && bytes < self.modulus.as_slice()
     }
 
-    /// Refuses a key whose pin is another.
-    pub(crate) fn check_pin(&self, pin: &[u8; 32], place: &str) -> Result<(), Pkcs11Error> {
+    /// Refuses a key whose pin is another. `place` says where it is.
+    ///
+    /// # Errors
+    /// [`RsaKeyError::OtherPin`].
+    pub fn check_pin(&self, pin: &[u8; 32], place: &str) -> Result<(), RsaKeyError> {
         match self.spki_sha256() == *pin {
             true => Ok(()),
-            false => Err(Pkcs11Error::misconfigured(format!(
-                "the public key {place} is not the one that spki-sha256 names; somebody may have \
-                 exchanged it: get it again from the key's owner (twinlock keys export-public)"
-            ))),
+            false => Err(RsaKeyError::OtherPin { place: place.to_owned() }),
         }
+    }
+
+    /// The size in bits of a modulus, big-endian, with leading zeros or without.
+    #[must_use]
+    pub fn bits_of(modulus: &[u8]) -> u64 {
+        bit_length(modulus)
+    }
+
+    /// Why an RSA key of these numbers, big-endian, cannot be a KEK; nothing if
+    /// it can.
+    #[must_use]
+    pub fn problem(modulus: &[u8], exponent: &[u8]) -> Option<String> {
+        problem(without_zeros(modulus), exponent)
     }
 }
 
-/// Why an RSA key of this modulus (without leading zeros) and exponent cannot
-/// be a KEK; nothing if it can.
-pub(crate) fn problem(modulus: &[u8], exponent: &[u8]) -> Option<String> {
+/// Of a modulus without leading zeros.
+fn problem(modulus: &[u8], exponent: &[u8]) -> Option<String> {
     let bits = bit_length(modulus);
     if !(MIN_BITS..=MAX_BITS).contains(&bits) {
         return Some(format!("it has {bits} bits; an RSA key has {MIN_BITS} to {MAX_BITS} here"));
@@ -162,31 +213,32 @@ pub(crate) fn problem(modulus: &[u8], exponent: &[u8]) -> Option<String> {
     (!is_usual).then(|| "its public exponent is not 65537".to_owned())
 }
 
-pub(crate) fn without_zeros(number: &[u8]) -> &[u8] {
+fn without_zeros(number: &[u8]) -> &[u8] {
     let zeros = number.iter().take_while(|byte| **byte == 0).count();
     &number[zeros..]
 }
 
 /// The size of a number in bits.
-pub(crate) fn bit_length(number: &[u8]) -> u64 {
+fn bit_length(number: &[u8]) -> u64 {
     let digits = without_zeros(number);
     let unused = digits.first().map_or(0, |first| first.leading_zeros());
     digits.len() as u64 * 8 - u64::from(unused)
 }
 
 /// It does not repeat the text: what was given by mistake may be a secret.
-fn not_pem(text: &str) -> Pkcs11Error {
+fn not_pem(text: &str) -> RsaKeyError {
     let problem = match text.contains("PRIVATE KEY") {
         true => "it holds a private key, which belongs nowhere but in a token",
         false => "it has to hold one PEM block, BEGIN PUBLIC KEY, and nothing else",
     };
-    Pkcs11Error::misconfigured(format!("this is no public key: {problem}"))
+    RsaKeyError::Unusable(format!("this is no public key: {problem}"))
 }
 
-fn not_an_rsa_key() -> Pkcs11Error {
-    Pkcs11Error::misconfigured(
+fn not_an_rsa_key() -> RsaKeyError {
+    RsaKeyError::Unusable(
         "this is no RSA public key that can be used: it needs 2048 to 8192 bits, the exponent \
-         65537, and the encoding that `twinlock keys export-public` writes",
+         65537, and the encoding that `twinlock keys export-public` writes"
+            .to_owned(),
     )
 }
 
