@@ -14,15 +14,23 @@ pub(super) fn azure_kv(rest: &str) -> Result<String, KeyUriError> {
     Ok(format!("{authority}/{path}"))
 }
 
-/// `<host[:port]>/[prefix/]<name>`
+/// `<host[:port]>/[prefix/]<name>`, of which the name is what a service has in
+/// its list, and the rest is where the service is.
 pub(super) fn dke(rest: &str) -> Result<String, KeyUriError> {
     let bad = |problem| malformed(Scheme::Dke, problem);
     let (authority, path) = authority(rest).ok_or(bad("expected <host[:port]>/[prefix/]<name>"))?;
-    if !path.split('/').all(|segment| is_name(segment, b"-._~")) {
-        return Err(bad(
-            "each part of the path is 1 to 127 letters, digits, '-', '.', '_' and '~'",
-        ));
+    let (prefix, name) = match path.rsplit_once('/') {
+        Some((prefix, name)) => (Some(prefix), name),
+        None => (None, path),
+    };
+    if name.len() > 64 || !is_name(name, b"-._") {
+        return Err(bad("a key's name is 1 to 64 letters, digits, '-', '.' and '_'"));
     }
+    if !prefix.is_none_or(|prefix| prefix.split('/').all(|part| is_name(part, b"-._~"))) {
+        return Err(bad("a prefix is of parts of 1 to 127 letters, digits, '-', '.', '_' and '~'"));
+    }
+    // RFC 9110 section 4.2.2: without a port it is this one.
+    let authority = authority.strip_suffix(":443").unwrap_or(&authority);
     Ok(format!("{authority}/{path}"))
 }
 

@@ -16,6 +16,12 @@ fn each_scheme_has_one_spelling() {
             Some("vault://bao.example:8200/transit/keys/k"),
         ),
         ("dke+https://dke.example/label/Key", None),
+        (
+            "dke+https://DKE.Example:443/a~b/Key.1_x-Y",
+            Some("dke+https://dke.example/a~b/Key.1_x-Y"),
+        ),
+        ("dke+https://dke.example:8443/Key", None),
+        ("dke+https://dke.example:4430/Key", None),
         ("file:///tmp/my%20kek", None),
         ("file:///tmp/%6bek", Some("file:///tmp/kek")),
         ("pkcs11:object=k;token=T", Some("pkcs11:token=T;object=k")),
@@ -63,6 +69,24 @@ fn what_is_not_a_key_uri_is_refused() {
         "dke+https://host/",
         "dke+https://host/a//b",
         "dke+https://ho_st/a",
+        "dke+https:///a",
+        "dke+https://host:/a",
+        "dke+https://host:65536/a",
+        "dke+https://host:+443/a",
+        "dke+https://host:443:443/a",
+        "dke+https://user@host/a",
+        "dke+https://user:password@host/a",
+        "dke+https://[::1]/a",
+        "dke+https://host/a/",
+        "dke+https://host/../a",
+        "dke+https://host/a/..",
+        "dke+https://host/a%2fb",
+        "dke+https://host/a~b",
+        "dke+https://host/a b",
+        "dke+https://host/\u{e9}",
+        "dke+http://host/a",
+        "DKE+https://host/a",
+        "dke+https:/host/a",
         "file://kek",
         "file:///",
         "file:///a//b",
@@ -91,9 +115,13 @@ fn what_is_not_a_key_uri_is_refused() {
 
 #[test]
 fn a_name_takes_no_query() {
-    for text in
-        ["pkcs11:token=T;object=k?pin-value=1234", "file:///kek?x=1", "vault://h/t/keys/k#1"]
-    {
+    for text in [
+        "pkcs11:token=T;object=k?pin-value=1234",
+        "file:///kek?x=1",
+        "vault://h/t/keys/k#1",
+        "dke+https://h/k?protocol-version=1.0",
+        "dke+https://h/k#1",
+    ] {
         assert_eq!(KeyUri::parse(text), Err(KeyUriError::HasQuery), "{text}");
     }
 }
@@ -153,6 +181,15 @@ fn what_is_too_long_once_it_is_escaped_is_refused() {
     assert!(Pkcs11Uri::parse_any(&uri(1300)).is_ok());
     let refused = Pkcs11Uri::parse_any(&uri(1400));
     assert_eq!(refused, Err(KeyUriError::TooLong { len: "pkcs11:token=".len() + 3 * 1400 }));
+}
+
+#[test]
+fn the_name_of_a_key_of_a_service_is_bounded_and_keeps_its_case() {
+    let uri = |name: &str| KeyUri::parse(&format!("dke+https://host/{name}"));
+    let longest = "K".repeat(64);
+    assert_eq!(uri(&longest).unwrap().key_name(), format!("host/{longest}"));
+    assert!(uri(&"K".repeat(65)).is_err());
+    assert_ne!(uri("Key"), uri("key"));
 }
 
 #[test]
