@@ -17,8 +17,12 @@
 pub mod aws_kms;
 #[cfg(feature = "azure-kv")]
 pub mod azure_key_vault;
+#[cfg(feature = "vault")]
+mod credential;
 #[cfg(feature = "gcp-kms")]
 pub mod gcp_kms;
+#[cfg(feature = "vault")]
+mod https;
 #[cfg(any(feature = "aws-kms", feature = "azure-kv", feature = "gcp-kms", feature = "vault"))]
 mod network;
 #[cfg(any(feature = "aws-kms", feature = "gcp-kms"))]

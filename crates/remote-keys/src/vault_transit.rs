@@ -88,7 +88,8 @@ use zeroize::Zeroizing;
 
 use crate::network;
 
-pub use auth::{Auth, Credential};
+pub use crate::credential::Credential;
+pub use auth::Auth;
 pub use options::Options;
 pub use secrecy::SecretString;
 

@@ -1,12 +1,12 @@
 //! From a key URI and options to the server, and the requests.
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect::Policy;
-use reqwest::{Certificate, Method, Response, Url};
+use reqwest::{Method, Response, Url};
 use serde::Serialize;
 use twinlock_keys::{HolderError, HolderErrorKind, KeyUri, Scheme};
 use zeroize::Zeroizing;
@@ -15,6 +15,7 @@ use super::auth::{Token, Tokens};
 use super::body::Answer;
 use super::call::{Call, Deadline, Operation};
 use super::{Options, misconfigured, refusal};
+use crate::https;
 
 /// The longest answer that is read, in bytes: a key with some thousand versions
 /// fits.
@@ -125,11 +126,11 @@ impl Http {
             builder = builder.no_proxy(); // which would see shares
         }
         if let Some(path) = ca_file(options)? {
-            builder = builder.tls_certs_only(authorities(&path)?);
+            builder = builder.tls_certs_only(https::authorities(&path)?);
         }
-        let client = builder.build().map_err(|error| {
-            misconfigured(format!("cannot use TLS: {}", refusal::causes(&error)))
-        })?;
+        let client = builder
+            .build()
+            .map_err(|error| misconfigured(format!("cannot use TLS: {}", https::causes(&error))))?;
         Ok(Self { client, base, attempts: options.attempts })
     }
 
@@ -179,7 +180,7 @@ impl Http {
         let mut request = self.client.request(method, url);
         if let Some(token) = token {
             token.note_use();
-            request = request.header("x-vault-token", secret_header(&token.text)?);
+            request = request.header("x-vault-token", https::secret_header(&token.text)?);
         }
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body.to_vec());
@@ -192,7 +193,7 @@ impl Http {
 /// The answer, if it is a good one.
 async fn read(call: &Call<'_>, mut response: Response) -> Result<Answer, HolderError> {
     let status = response.status().as_u16();
-    let retry_after = refusal::retry_after(response.headers());
+    let retry_after = https::retry_after(response.headers());
     // As large as it may become, for what grows leaves copies behind.
     let mut body = Zeroizing::new(Vec::with_capacity(MAX_ANSWER_LEN));
     while let Some(chunk) =
@@ -308,24 +309,6 @@ fn is_path(text: &str) -> bool {
         !part.is_empty() && part != "." && part != ".." && part.bytes().all(fits)
     };
     text.len() <= 512 && text.split('/').all(part)
-}
-
-fn secret_header(text: &str) -> Result<HeaderValue, HolderError> {
-    let mut value = HeaderValue::from_str(text)
-        .map_err(|_| misconfigured("the token cannot be sent in a header".to_owned()))?;
-    value.set_sensitive(true);
-    Ok(value)
-}
-
-fn authorities(path: &Path) -> Result<Vec<Certificate>, HolderError> {
-    let place = path.display();
-    let pem = std::fs::read(path).map_err(|error| {
-        misconfigured(format!("cannot read the certificates in {place}: {error}"))
-    })?;
-    match Certificate::from_pem_bundle(&pem) {
-        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-        _ => Err(misconfigured(format!("{place} holds no certificates in PEM"))),
-    }
 }
 
 /// What is set for OpenBao or, if nothing is, for Vault.

@@ -1,19 +1,14 @@
 //! From answers that are none to errors: whose fault, and what to do next.
 
-use std::error::Error;
-use std::io;
 use std::time::Duration;
 
-use reqwest::header::HeaderMap;
 use twinlock_keys::{HolderError, HolderErrorKind};
 
 use super::body::Answer;
 use super::call::{Call, Operation};
 use super::misconfigured;
+use crate::https::{causes, is_about_tls};
 use crate::network::printable;
-
-/// Longest wait that we pass on; a longer one is not a hint but a mistake.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
 /// The server said no, or something else answered.
 pub(super) fn refused(
@@ -119,12 +114,6 @@ fn quote(call: &Call<'_>, kind: HolderErrorKind, errors: Option<&str>) -> String
     }
 }
 
-/// `Retry-After` in seconds (RFC 9110 section 10.2.3), as quotas give it.
-pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get("retry-after")?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER))
-}
-
 /// No request left this machine, or no whole answer came.
 pub(super) fn not_sent(call: &Call<'_>, error: &reqwest::Error) -> HolderError {
     if error.is_timeout() {
@@ -142,25 +131,4 @@ pub(super) fn not_sent(call: &Call<'_>, error: &reqwest::Error) -> HolderError {
     }
     let message = format!("could not reach Vault for {call}: {}", causes(error));
     HolderError::new(HolderErrorKind::Unavailable { retry_after: None }, message)
-}
-
-/// True if a connection was made, and the handshake on it refused: rustls gives
-/// what is wrong with the other side's messages as invalid data.
-fn is_about_tls(error: &(dyn Error + 'static)) -> bool {
-    fn refused(cause: &(dyn Error + 'static)) -> bool {
-        let Some(cause) = cause.downcast_ref::<io::Error>() else { return false };
-        let wrapped = cause.get_ref().map(|inner| inner as &(dyn Error + 'static));
-        cause.kind() == io::ErrorKind::InvalidData || wrapped.is_some_and(refused)
-    }
-    chain(error).any(refused)
-}
-
-/// What the libraries say about it, from the outside in.
-pub(super) fn causes(error: &(dyn Error + 'static)) -> String {
-    let texts: Vec<String> = chain(error).map(|cause| printable(&cause.to_string())).collect();
-    texts.join(": ")
-}
-
-fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |&cause| cause.source())
 }
