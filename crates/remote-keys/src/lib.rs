@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `aws-kms` (default) | [`aws_kms`] | `aws-kms://<key ARN>`, `aws-kms://alias/<name>` |
 //! | `azure-kv` | `azure_key_vault` | `azure-kv://<host>/keys/<name>` |
+//! | `dke` | `dke` | `dke+https://<host[:port]>/[prefix/]<name>` |
 //! | `gcp-kms` | `gcp_kms` | `gcp-kms://projects/<p>/locations/<l>/keyRings/<r>/cryptoKeys/<k>` |
 //! | `vault` | `vault_transit` | `vault://<host[:port]>/<mount>/keys/<name>` |
 //!
@@ -17,13 +18,21 @@
 pub mod aws_kms;
 #[cfg(feature = "azure-kv")]
 pub mod azure_key_vault;
-#[cfg(feature = "vault")]
+#[cfg(any(feature = "dke", feature = "vault"))]
 mod credential;
+#[cfg(feature = "dke")]
+pub mod dke;
 #[cfg(feature = "gcp-kms")]
 pub mod gcp_kms;
-#[cfg(feature = "vault")]
+#[cfg(any(feature = "dke", feature = "vault"))]
 mod https;
-#[cfg(any(feature = "aws-kms", feature = "azure-kv", feature = "gcp-kms", feature = "vault"))]
+#[cfg(any(
+    feature = "aws-kms",
+    feature = "azure-kv",
+    feature = "dke",
+    feature = "gcp-kms",
+    feature = "vault"
+))]
 mod network;
 #[cfg(any(feature = "aws-kms", feature = "gcp-kms"))]
 mod plain_http;
