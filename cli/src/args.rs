@@ -13,8 +13,8 @@ use clap_complete::Shell;
 use examples::{
     AFTER_HELP, CONFIG_SHOW_EXAMPLES, DECRYPT_EXAMPLES, DOCTOR_EXAMPLES, ENCRYPT_EXAMPLES,
     INIT_EXAMPLES, INSPECT_EXAMPLES, KEYS_CHECK_EXAMPLES, KEYS_CREATE_EXAMPLES,
-    KEYS_EXPORT_PUBLIC_EXAMPLES, KEYS_LIST_EXAMPLES, PROVE_EXAMPLES, REENCRYPT_EXAMPLES,
-    REWRAP_EXAMPLES, VERIFY_EXAMPLES,
+    KEYS_EXPORT_PUBLIC_EXAMPLES, KEYS_LIST_EXAMPLES, LOGIN_EXAMPLES, PROVE_EXAMPLES,
+    REENCRYPT_EXAMPLES, REWRAP_EXAMPLES, VERIFY_EXAMPLES,
 };
 use values::{ByteRange, ContextPair, KekType};
 
@@ -72,6 +72,8 @@ pub(crate) enum Verb {
     Init(InitArgs),
     Config(ConfigArgs),
     Doctor(DoctorArgs),
+    Login(LoginArgs),
+    Logout(LogoutArgs),
     Keys(KeysArgs),
     Encrypt(EncryptArgs),
     Decrypt(DecryptArgs),
@@ -101,8 +103,9 @@ pub(crate) struct KeyArgs {
     ///
     /// pkcs11:token=<label>;object=<label> (RFC 7512), where needed with
     /// ?module-path=<path>&pin-source=file:<path>; an exported public key with
-    /// ?public-key=file:<path>&spki-sha256=<hex>; or for development
-    /// file:///path/to/kek.
+    /// ?public-key=file:<path>&spki-sha256=<hex>; one of a DKE service,
+    /// dke+https://<host[:port]>/[prefix/]<name>, with its pin in the profile; or
+    /// for development file:///path/to/kek.
     #[arg(long, value_name = "URI")]
     pub(crate) customer: Option<String>,
 
@@ -553,6 +556,24 @@ pub(crate) struct DoctorArgs {
     pub(crate) keys: KeyArgs,
 }
 
+/// Log in for a key of a DKE service (dke+https://)
+///
+/// Shows an address and a code, and waits until you have confirmed it in a
+/// browser, on this machine or another. Needs issuer, client_id and most often
+/// scope in the profile's [dke], and is used by profiles with auth = "login".
+/// The login is kept in a file that only you can read, and renewed when it is
+/// over.
+#[derive(Debug, ClapArgs)]
+#[command(after_long_help = LOGIN_EXAMPLES)]
+pub(crate) struct LoginArgs {}
+
+/// Forget a login
+///
+/// Removes the file. Tokens in copies of it stay good until they end by
+/// themselves.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct LogoutArgs {}
+
 /// Create, list and check keys
 #[derive(Debug, ClapArgs)]
 pub(crate) struct KeysArgs {
@@ -668,6 +689,9 @@ pub(crate) struct InitArgs {
     #[arg(long, value_name = "PATH")]
     pub(crate) module: Option<PathBuf>,
 
+    #[command(flatten)]
+    pub(crate) dke: InitDkeArgs,
+
     /// Replace the profile if it exists
     #[arg(long)]
     pub(crate) force: bool,
@@ -675,6 +699,37 @@ pub(crate) struct InitArgs {
     /// Do not try the keys at the end
     #[arg(long)]
     pub(crate) no_check: bool,
+}
+
+/// What a key of a DKE service needs in a profile.
+#[derive(Debug, Default, ClapArgs)]
+#[command(next_help_heading = "DKE service")]
+pub(crate) struct InitDkeArgs {
+    /// The SHA-256 of its public key, as its owner says it; repeatable
+    ///
+    /// Without it, what the service shows is shown to you, and you are asked.
+    #[arg(long = "pin", value_name = "sha256:HEX")]
+    pub(crate) pins: Vec<String>,
+
+    /// The only authorities to trust, in PEM, instead of the system's
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+
+    /// Where the token is [default: the variable TWINLOCK_DKE_TOKEN]
+    #[arg(long, value_name = "FILE", conflicts_with = "issuer")]
+    pub(crate) token_file: Option<PathBuf>,
+
+    /// Who gives tokens to people who log in (`twinlock login`)
+    #[arg(long, value_name = "URL", requires = "client_id")]
+    pub(crate) issuer: Option<String>,
+
+    /// How this program is registered there
+    #[arg(long, value_name = "ID", requires = "issuer")]
+    pub(crate) client_id: Option<String>,
+
+    /// What tokens are to be good for
+    #[arg(long, value_name = "SCOPES", requires = "issuer")]
+    pub(crate) scope: Option<String>,
 }
 
 /// Print completions for a shell

@@ -41,6 +41,8 @@ pub(crate) struct Profile {
     #[serde(default)]
     pub(crate) azure: Azure,
     #[serde(default)]
+    pub(crate) dke: Dke,
+    #[serde(default)]
     pub(crate) gcp: Gcp,
     #[serde(default)]
     pub(crate) vault: Vault,
@@ -107,6 +109,47 @@ pub(crate) enum AzureCredential {
     Environment,
     ManagedIdentity,
     WorkloadIdentity,
+}
+
+/// Which keys of a DKE service to trust, how to reach it, and as whom.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(not(feature = "dke"), allow(dead_code, reason = "for the DKE holder"))]
+pub(crate) struct Dke {
+    /// Of the public keys that may wrap.
+    #[serde(default)]
+    pub(crate) pins: Vec<String>,
+    pub(crate) ca_file: Option<PathBuf>,
+    pub(crate) token_file: Option<PathBuf>,
+    pub(crate) token_command: Option<Vec<String>>,
+    /// With a token unless this says otherwise.
+    pub(crate) auth: Option<DkeAuth>,
+    pub(crate) issuer: Option<String>,
+    pub(crate) client_id: Option<String>,
+    pub(crate) scope: Option<String>,
+    pub(crate) resource: Option<String>,
+    pub(crate) client_secret_file: Option<PathBuf>,
+    pub(crate) assertion_file: Option<PathBuf>,
+}
+
+/// How to get a token for a DKE service from an issuer.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum DkeAuth {
+    ClientCredentials,
+    Federated,
+    Login,
+}
+
+impl DkeAuth {
+    /// As a profile has it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::ClientCredentials => "client-credentials",
+            Self::Federated => "federated",
+            Self::Login => "login",
+        }
+    }
 }
 
 /// How to reach Google, where application default credentials are not enough.
@@ -223,9 +266,11 @@ impl Place {
         name: &str,
         keys: &KeyslotKeys,
         recovery: Option<&KeyslotKeys>,
+        dke: &Dke,
     ) -> Result<(), Failure> {
         self.change(|document| {
             set_profile(document, name, keys);
+            add_dke(document, name, dke);
             recovery.into_iter().for_each(|keys| add_keyslot(document, name, keys));
         })
     }
@@ -268,6 +313,34 @@ fn set_profile(document: &mut DocumentMut, name: &str, keys: &KeyslotKeys) {
         Item::Table(table)
     });
     profiles[name] = Item::Table(table_of(keys));
+}
+
+/// What there is to say about a DKE service.
+fn add_dke(document: &mut DocumentMut, name: &str, dke: &Dke) {
+    if *dke == Dke::default() {
+        return;
+    }
+    let mut table = Table::new();
+    table.insert("pins", value(dke.pins.iter().collect::<toml_edit::Array>()));
+    let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+    let texts = [
+        ("ca_file", path(&dke.ca_file)),
+        ("token_file", path(&dke.token_file)),
+        ("auth", dke.auth.map(|auth| auth.name().to_owned())),
+        ("issuer", dke.issuer.clone()),
+        ("client_id", dke.client_id.clone()),
+        ("scope", dke.scope.clone()),
+        ("resource", dke.resource.clone()),
+        ("client_secret_file", path(&dke.client_secret_file)),
+        ("assertion_file", path(&dke.assertion_file)),
+    ];
+    for (key, text) in texts {
+        text.into_iter().for_each(|text| _ = table.insert(key, value(text)));
+    }
+    if let Some(words) = &dke.token_command {
+        table.insert("token_command", value(words.iter().collect::<toml_edit::Array>()));
+    }
+    document["profiles"][name]["dke"] = Item::Table(table);
 }
 
 fn add_keyslot(document: &mut DocumentMut, name: &str, keys: &KeyslotKeys) {
@@ -370,7 +443,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let place = Place { path: folder.path().join("config.toml"), origin: Origin::Default };
         let recovery = keys("file:///rp", "file:///rc");
-        place.write_profile("one", &keys("file:///p", "file:///c"), Some(&recovery)).unwrap();
+        place
+            .write_profile("one", &keys("file:///p", "file:///c"), Some(&recovery), &Dke::default())
+            .unwrap();
         place.add_keyslot("one", &keys("file:///rp2", "file:///rc2")).unwrap();
         let customers = |config: &Config| {
             let keyslots = config.profiles["one"].keyslots.iter();
@@ -389,11 +464,15 @@ mod tests {
     fn writing_a_profile_keeps_the_rest_of_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let place = Place { path: folder.path().join("new/config.toml"), origin: Origin::Default };
-        place.write_profile("one", &keys("file:///p", "file:///c"), None).unwrap();
+        place.write_profile("one", &keys("file:///p", "file:///c"), None, &Dke::default()).unwrap();
         let with_comment = format!("# mine\n{}", place.text().unwrap());
         std::fs::write(&place.path, with_comment).unwrap();
-        place.write_profile("two", &keys("file:///p2", "file:///c2"), None).unwrap();
-        place.write_profile("one", &keys("file:///p3", "file:///c3"), None).unwrap();
+        place
+            .write_profile("two", &keys("file:///p2", "file:///c2"), None, &Dke::default())
+            .unwrap();
+        place
+            .write_profile("one", &keys("file:///p3", "file:///c3"), None, &Dke::default())
+            .unwrap();
 
         assert!(place.text().unwrap().starts_with("# mine\n"));
         let config = place.read().unwrap();
@@ -404,11 +483,37 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
+    fn what_a_dke_service_needs_is_written_as_it_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let place =
+            Place { path: folder.path().join("config.toml"), origin: Origin::Flag("--config") };
+        let text = |text: &str| Some(text.to_owned());
+        let dke = Dke {
+            pins: vec!["sha256:00".to_owned(), "sha256:01".to_owned()],
+            ca_file: Some("/ca.pem".into()),
+            token_file: Some("/token".into()),
+            token_command: Some(vec!["a".to_owned(), "b c".to_owned()]),
+            auth: Some(DkeAuth::ClientCredentials),
+            issuer: text("https://i"),
+            client_id: text("c"),
+            scope: text("s \"t\""),
+            resource: text("r"),
+            client_secret_file: Some("/secret".into()),
+            assertion_file: Some("/assertion".into()),
+        };
+        let keys = KeyslotKeys { provider: "file:///p".into(), customer: "file:///c".into() };
+        place.write_profile("one", &keys, Some(&keys), &dke).unwrap();
+        let profile = place.read().unwrap().profiles.remove("one").unwrap();
+        assert_eq!(profile.dke, dke);
+        assert_eq!(profile.keyslots.len(), 1, "the table is no keyslot's");
+    }
+
+    #[test]
     fn only_the_owner_can_read_what_was_written() {
         use std::os::unix::fs::PermissionsExt as _;
         let folder = tempfile::tempdir().unwrap();
         let place = Place { path: folder.path().join("new/config.toml"), origin: Origin::Default };
-        place.write_profile("one", &keys("file:///p", "file:///c"), None).unwrap();
+        place.write_profile("one", &keys("file:///p", "file:///c"), None, &Dke::default()).unwrap();
         let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&place.path), 0o600);
         assert_eq!(mode(place.folder()), 0o700);

@@ -88,6 +88,11 @@ impl Console {
         }
     }
 
+    /// Says what somebody has to know, quiet or not.
+    pub(crate) fn tell(self, text: &str) {
+        to_stderr(&format!("{text}\n"));
+    }
+
     /// Asks on stderr and reads a line from stdin. `None` at its end.
     pub(crate) fn ask(self, question: &str) -> io::Result<Option<String>> {
         to_stderr(&format!("{question} "));

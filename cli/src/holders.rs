@@ -5,6 +5,8 @@ pub(crate) mod aws_kms;
 #[cfg_attr(not(feature = "azure-kv"), path = "holders/azure_kv_missing.rs")]
 pub(crate) mod azure_kv;
 mod check;
+#[cfg_attr(not(feature = "dke"), path = "holders/dke_missing.rs")]
+pub(crate) mod dke;
 #[cfg_attr(not(feature = "gcp-kms"), path = "holders/gcp_kms_missing.rs")]
 pub(crate) mod gcp_kms;
 #[cfg_attr(not(feature = "pkcs11"), path = "holders/pkcs11_missing.rs")]
@@ -27,12 +29,19 @@ pub(crate) use check::check;
 #[cfg(any(
     feature = "aws-kms",
     feature = "azure-kv",
+    feature = "dke",
     feature = "gcp-kms",
     feature = "pkcs11",
     feature = "vault"
 ))]
 use check::milliseconds;
-#[cfg(any(feature = "aws-kms", feature = "azure-kv", feature = "gcp-kms", feature = "vault"))]
+#[cfg(any(
+    feature = "aws-kms",
+    feature = "azure-kv",
+    feature = "dke",
+    feature = "gcp-kms",
+    feature = "vault"
+))]
 use check::round_trip;
 
 use crate::exit::Failure;
@@ -47,6 +56,8 @@ pub(crate) const BUILT_IN: &[&str] = &[
     "aws-kms",
     #[cfg(feature = "azure-kv")]
     "azure-kv",
+    #[cfg(feature = "dke")]
+    "dke+https",
     #[cfg(feature = "gcp-kms")]
     "gcp-kms",
     #[cfg(feature = "pkcs11")]
@@ -72,6 +83,7 @@ pub(crate) async fn open(spec: &KeySpec, access: &Access) -> OpenResult {
     match spec {
         KeySpec::AwsKms(uri) => aws_kms::open(uri, access).await,
         KeySpec::AzureKv(uri) => azure_kv::open(uri, access).await,
+        KeySpec::Dke(uri) => dke::open(uri, access).await,
         KeySpec::File(uri) => Ok(Arc::new(FileKek::open(uri)?)),
         KeySpec::GcpKms(uri) => gcp_kms::open(uri, access).await,
         KeySpec::Pkcs11(uri) => pkcs11::open(uri, access).await,
@@ -91,6 +103,7 @@ fn no_public_part() -> HolderError {
 #[cfg(not(all(
     feature = "aws-kms",
     feature = "azure-kv",
+    feature = "dke",
     feature = "gcp-kms",
     feature = "pkcs11",
     feature = "vault"
@@ -99,7 +112,8 @@ fn not_built_in(scheme: twinlock_keys::Scheme) -> HolderError {
     HolderError::new(
         twinlock::HolderErrorKind::Misconfigured,
         format!(
-            "{scheme} keys are not built into this version: build it with `--features {scheme}`"
+            "{scheme} keys are not built into this version: build it with `--features {}`",
+            scheme.to_string().trim_end_matches("+https")
         ),
     )
 }

@@ -77,6 +77,8 @@ fn run(args: &Args, console: Console) -> Result<Outcome, Failure> {
         Verb::Config(args) => verbs::config::run(&app, args),
         Verb::Doctor(args) => verbs::doctor::run(&app, args),
         Verb::Init(args) => verbs::init::run(&app, args),
+        Verb::Login(_) => verbs::login::log_in(&app),
+        Verb::Logout(_) => verbs::login::log_out(&app),
         Verb::Keys(args) => verbs::keys::run(&app, args),
         Verb::Encrypt(args) => verbs::encrypt::run(&app, args),
         Verb::Decrypt(args) => verbs::decrypt::run(&app, args),

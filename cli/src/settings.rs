@@ -2,6 +2,7 @@
 //! profile.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use twinlock::{KeyUri, Side};
@@ -9,7 +10,7 @@ use twinlock_keys::{Pkcs11Uri, Scheme};
 
 use crate::args::values::KeyslotUris;
 use crate::args::{CommonArgs, KeyArgs};
-use crate::config::{Aws, Azure, Config, Environment, Gcp, Place, Profile, Vault};
+use crate::config::{Aws, Azure, Config, Dke, Environment, Gcp, Place, Profile, Vault};
 use crate::exit::Failure;
 use crate::origin::Origin;
 
@@ -38,6 +39,13 @@ pub(crate) struct Access {
     pub(crate) aws: Aws,
     #[cfg_attr(not(feature = "azure-kv"), allow(dead_code, reason = "for the Azure holder"))]
     pub(crate) azure: Azure,
+    #[cfg_attr(not(feature = "dke"), allow(dead_code, reason = "for the DKE holder"))]
+    pub(crate) dke: Dke,
+    /// The keys that `dke` was written for, if it says anything.
+    dke_keys: Vec<KeySpec>,
+    /// The folder that logins are kept in, if there is a home.
+    #[cfg_attr(not(feature = "dke"), allow(dead_code, reason = "for the DKE holder"))]
+    pub(crate) logins: Option<PathBuf>,
     #[cfg_attr(not(feature = "gcp-kms"), allow(dead_code, reason = "for the Google holder"))]
     pub(crate) gcp: Gcp,
     #[cfg_attr(not(feature = "vault"), allow(dead_code, reason = "for the Vault holder"))]
@@ -51,6 +59,7 @@ pub(crate) struct Access {
         not(any(
             feature = "aws-kms",
             feature = "azure-kv",
+            feature = "dke",
             feature = "gcp-kms",
             feature = "pkcs11",
             feature = "vault"
@@ -61,10 +70,44 @@ pub(crate) struct Access {
 }
 
 impl Access {
-    /// Refuses keys in two Vaults, those of the profile's settings included:
-    /// there is one address, and one token or login. Either would get what is
-    /// the other's, and a keyslot that looks like two Vaults would be in one.
-    pub(crate) fn refuse_two_vaults<'a>(
+    /// To keys of a DKE service like this, and to all others as usual.
+    pub(crate) fn to_dke(dke: Dke, logins: Option<PathBuf>) -> Self {
+        Self { dke, logins, ..Self::default() }
+    }
+
+    /// Refuses keys in two Vaults or in two DKE services, those of the profile's
+    /// settings included: there is one address, and one token or login. Either
+    /// would get what is the other's, and a keyslot that looks like two Vaults
+    /// would be in one.
+    pub(crate) fn refuse_two_services<'a>(
+        &'a self,
+        keys: impl IntoIterator<Item = &'a KeySpec>,
+    ) -> Result<(), Failure> {
+        let keys: Vec<&KeySpec> = keys.into_iter().collect();
+        self.refuse_two_vaults(keys.iter().copied())?;
+        self.refuse_two_dke_services(keys)
+    }
+
+    fn refuse_two_dke_services<'a>(
+        &'a self,
+        keys: impl IntoIterator<Item = &'a KeySpec>,
+    ) -> Result<(), Failure> {
+        let keys = self.dke_keys.iter().chain(keys);
+        let mut authorities = keys.filter_map(KeySpec::dke_authority);
+        let Some(one) = authorities.next() else { return Ok(()) };
+        match authorities.find(|other| *other != one) {
+            None => Ok(()),
+            Some(other) => Err(Failure::misconfigured(format!(
+                "there are keys in two DKE services, {one} and {other}, and the token of only one"
+            ))
+            .hint(
+                "use a profile for each; to move files from one to the other, rewrap them to a key \
+                 elsewhere first",
+            )),
+        }
+    }
+
+    fn refuse_two_vaults<'a>(
         &'a self,
         keys: impl IntoIterator<Item = &'a KeySpec>,
     ) -> Result<(), Failure> {
@@ -90,6 +133,7 @@ impl Access {
 pub(crate) enum KeySpec {
     AwsKms(KeyUri),
     AzureKv(KeyUri),
+    Dke(KeyUri),
     File(KeyUri),
     GcpKms(KeyUri),
     Pkcs11(Box<Pkcs11Uri>),
@@ -106,6 +150,7 @@ impl KeySpec {
         match uri.scheme() {
             Scheme::AwsKms => Ok(Self::AwsKms(uri)),
             Scheme::AzureKv => Ok(Self::AzureKv(uri)),
+            Scheme::Dke => Ok(Self::Dke(uri)),
             Scheme::File => Ok(Self::File(uri)),
             Scheme::GcpKms => Ok(Self::GcpKms(uri)),
             Scheme::Vault => Ok(Self::Vault(uri)),
@@ -143,11 +188,18 @@ impl KeySpec {
         Some(authority.strip_suffix(":443").unwrap_or(authority).to_owned())
     }
 
+    /// The host and port of a DKE service.
+    fn dke_authority(&self) -> Option<String> {
+        let Self::Dke(uri) = self else { return None };
+        uri.key_name().split('/').next().map(ToOwned::to_owned)
+    }
+
     /// The key's name as headers have it, unless it is an alias.
     pub(crate) fn key_uri(&self) -> KeyUri {
         match self {
             Self::AwsKms(uri)
             | Self::AzureKv(uri)
+            | Self::Dke(uri)
             | Self::File(uri)
             | Self::GcpKms(uri)
             | Self::Vault(uri) => uri.clone(),
@@ -203,7 +255,8 @@ impl Settings {
             moved: profile.moved()?,
             access: profile.access(),
         };
-        settings.access.refuse_two_vaults(settings.pairs.iter().map(|pair| &pair.provider))?;
+        let keys = settings.pairs.iter().flat_map(|pair| [&pair.provider, &pair.customer]);
+        settings.access.refuse_two_services(keys)?;
         Ok(settings)
     }
 
@@ -244,6 +297,20 @@ pub(crate) fn access(common: &CommonArgs, environment: Environment<'_>) -> Resul
     Ok(ChosenProfile::find(common, environment)?.access())
 }
 
+/// The same, and the words for the profile that it is of.
+pub(crate) fn described_access(
+    common: &CommonArgs,
+    environment: Environment<'_>,
+) -> Result<(Access, String), Failure> {
+    let chosen = ChosenProfile::find(common, environment)?;
+    let profile = chosen.described().ok_or_else(|| {
+        Failure::usage("no profile is chosen, which says where to log in").hint(
+            "choose one with --profile, or write one with `twinlock init --customer dke+https://…`",
+        )
+    })?;
+    Ok((chosen.access(), profile))
+}
+
 /// The same for one key.
 pub(crate) fn access_to(
     key: &KeySpec,
@@ -251,7 +318,7 @@ pub(crate) fn access_to(
     environment: Environment<'_>,
 ) -> Result<Access, Failure> {
     let access = access(common, environment)?;
-    access.refuse_two_vaults([key])?;
+    access.refuse_two_services([key])?;
     Ok(access)
 }
 
@@ -279,6 +346,8 @@ struct ChosenProfile {
     place: Option<Place>,
     /// The names of all there are.
     known: Vec<String>,
+    /// The folder that logins are kept in.
+    logins: Option<PathBuf>,
 }
 
 /// Who chose a profile.
@@ -296,6 +365,11 @@ enum Choice {
 
 impl ChosenProfile {
     fn find(common: &CommonArgs, environment: Environment<'_>) -> Result<Self, Failure> {
+        let chosen = Self::find_profile(common, environment)?;
+        Ok(Self { logins: logins(environment), ..chosen })
+    }
+
+    fn find_profile(common: &CommonArgs, environment: Environment<'_>) -> Result<Self, Failure> {
         let wanted = match &common.profile {
             Some(name) => Some((name.clone(), Choice::Flag)),
             None => {
@@ -316,7 +390,8 @@ impl ChosenProfile {
         };
         match config.profiles.remove(&name) {
             Some(profile) => {
-                Ok(Self { profile, name: Some(name), why, place: Some(place), known: Vec::new() })
+                let (name, place) = (Some(name), Some(place));
+                Ok(Self { profile, name, why, place, ..Self::none() })
             }
             None => Err(no_such_profile(&name, &config, &place)),
         }
@@ -329,6 +404,7 @@ impl ChosenProfile {
             why: Choice::Nobody,
             place: None,
             known: Vec::new(),
+            logins: None,
         }
     }
 
@@ -377,17 +453,42 @@ impl ChosenProfile {
             .collect()
     }
 
+    /// The keys that the settings for a DKE service were written for.
+    fn dke_keys(&self) -> Vec<KeySpec> {
+        if self.profile.dke == Dke::default() {
+            return Vec::new();
+        }
+        let further = self.profile.keyslots.iter().map(|keyslot| &keyslot.customer);
+        let uris = self.profile.customer.iter().chain(further);
+        // What is no URI is an error where it is used, and not here.
+        uris.filter_map(|uri| KeySpec::parse(uri).ok())
+            .filter(|key| matches!(key, KeySpec::Dke(_)))
+            .collect()
+    }
+
     fn access(&self) -> Access {
         Access {
             aws: self.profile.aws.clone(),
             azure: self.profile.azure.clone(),
+            dke: self.profile.dke.clone(),
+            dke_keys: self.dke_keys(),
             gcp: self.profile.gcp.clone(),
+            logins: self.logins.clone(),
             vault: self.profile.vault.clone(),
             vault_keys: self.vault_keys(),
             allow_extractable: self.profile.allow_extractable,
             deadline: self.profile.deadline_seconds.map(|s| Duration::from_secs(s.get())),
         }
     }
+}
+
+/// The folder that logins are kept in. XDG Base Directory Specification: relative
+/// paths are invalid and ignored.
+pub(crate) fn logins(environment: Environment<'_>) -> Option<PathBuf> {
+    let set = |name| environment(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let state =
+        set("XDG_STATE_HOME").or_else(|| set("HOME").map(|home| home.join(".local/state")))?;
+    Some(state.join("twinlock/logins"))
 }
 
 fn no_such_profile(name: &str, config: &Config, place: &Place) -> Failure {

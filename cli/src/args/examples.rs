@@ -128,6 +128,11 @@ Examples:
   twinlock keys check \\
     'pkcs11:token=prod;object=kek?module-path=/usr/lib/libyourhsm.so'";
 
+pub(super) const LOGIN_EXAMPLES: &str = "\
+Examples:
+  twinlock login
+  twinlock login --profile archive";
+
 pub(super) const INIT_EXAMPLES: &str = "\
 Examples:
   twinlock init
@@ -137,6 +142,13 @@ Examples:
   twinlock init --profile archive \\
     --provider aws-kms://alias/archive \\
     --customer \"pkcs11:token=prod;object=kek?$hsm\"
+
+  # a key that a service keeps, for machines without a token
+  twinlock init --profile desk \\
+    --provider aws-kms://alias/archive \\
+    --customer dke+https://dke.example.org/Archive \\
+    --issuer https://login.example.org --client-id twinlock \\
+    --scope 'offline_access https://dke.example.org/use'
 
   # a second keyslot, for the day that a key is lost
   card='module-path=/usr/lib/opensc-pkcs11.so&pin-source=file:/run/card'
@@ -168,6 +180,7 @@ mod tests {
             KEYS_LIST_EXAMPLES,
             KEYS_CHECK_EXAMPLES,
             INIT_EXAMPLES,
+            LOGIN_EXAMPLES,
         ];
         for line in texts.iter().flat_map(|text| text.lines()) {
             assert!(line.len() <= 72, "{line}");

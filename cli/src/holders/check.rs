@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use twinlock::{FileKek, HolderError, HolderErrorKind, KeyHolder, Share, Side, WrapContext};
 use twinlock_keys::{Scheme, ShareAlgorithm};
 
-use super::{aws_kms, azure_kv, gcp_kms, pkcs11, vault};
+use super::{aws_kms, azure_kv, dke, gcp_kms, pkcs11, vault};
 use crate::report::keys::KeyCheck;
 use crate::settings::{Access, KeySpec};
 
@@ -15,6 +15,7 @@ pub(crate) async fn check(spec: &KeySpec, access: &Access) -> Result<KeyCheck, H
     match spec {
         KeySpec::AwsKms(uri) => aws_kms::check(uri, access).await,
         KeySpec::AzureKv(uri) => azure_kv::check(uri, access).await,
+        KeySpec::Dke(uri) => dke::check(uri, access).await,
         KeySpec::File(uri) => {
             let start = Instant::now();
             let key = FileKek::open(uri)?;
@@ -74,6 +75,7 @@ fn wrapped_in(time: Duration, holder: &dyn KeyHolder) -> KeyCheck {
         key: None,
         aws_kms: None,
         azure_kv: None,
+        dke: None,
         gcp_kms: None,
         vault: None,
     }

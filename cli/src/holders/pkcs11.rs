@@ -101,6 +101,7 @@ pub(crate) async fn check(uri: &Pkcs11Uri, access: &Access) -> Result<KeyCheck, 
         token: Some(Token::from(check.token)),
         aws_kms: None,
         azure_kv: None,
+        dke: None,
         gcp_kms: None,
         vault: None,
     })

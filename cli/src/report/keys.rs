@@ -26,6 +26,8 @@ pub(crate) struct KeyCheck {
     pub(crate) aws_kms: Option<AwsKmsKey>,
     /// What Azure says about it, if it is there and we may ask.
     pub(crate) azure_kv: Option<AzureKey>,
+    /// What its DKE service publishes, if it is there.
+    pub(crate) dke: Option<DkeKey>,
     /// What Google says about it, if it is there.
     pub(crate) gcp_kms: Option<GcpKmsKey>,
     /// What Vault says about it, if it is there.
@@ -93,6 +95,13 @@ pub(crate) struct AzureKey {
     pub(crate) operations: Vec<String>,
 }
 
+/// A key in a DKE service.
+#[derive(Serialize)]
+pub(crate) struct DkeKey {
+    pub(crate) version: String,
+    pub(crate) bits: u64,
+}
+
 /// A key in Google Cloud KMS, in the words of its API.
 #[derive(Serialize)]
 pub(crate) struct GcpKmsKey {
@@ -145,6 +154,13 @@ impl KeyCheck {
                 key.kind,
                 key.operations.join(" and "),
                 key.version
+            );
+        }
+        if let Some(key) = &self.dke {
+            let pin = self.spki_sha256.as_deref().unwrap_or_default();
+            out += &format!(
+                "  key    RSA, {} bits, version {}\n  pin    sha256:{pin}\n",
+                key.bits, key.version
             );
         }
         if let Some(key) = &self.gcp_kms {

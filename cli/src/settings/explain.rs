@@ -105,7 +105,7 @@ impl<'a> List<'a> {
         self.of_profile("allow_extractable", &["allow_extractable"], extractable);
         let deadline = profile.deadline_seconds.map(|seconds| seconds.get().into());
         self.of_profile("deadline_seconds", &["deadline_seconds"], deadline);
-        for provider in ["azure", "gcp", "vault"] {
+        for provider in ["azure", "dke", "gcp", "vault"] {
             self.table_of_profile(provider);
         }
     }
@@ -120,7 +120,7 @@ impl<'a> List<'a> {
             .iter()
             .map(|(key, item)| Setting {
                 name: format!("{table}.{key}"),
-                value: item.as_str().map(Value::from),
+                value: item.as_str().map(Value::from).or_else(|| words(item)),
                 origin: self.chosen.origin(table, None),
                 line: self.line_of(item),
             })
@@ -214,6 +214,12 @@ impl<'a> List<'a> {
         let before = self.text.get(..item.span()?.start)?;
         Some(before.matches('\n').count() + 1)
     }
+}
+
+/// A list of texts.
+fn words(item: &Item) -> Option<Value> {
+    let words = item.as_array()?.iter().map(|word| word.as_str().map(Value::from));
+    words.collect::<Option<Vec<_>>>().map(Value::from)
 }
 
 #[cfg(test)]

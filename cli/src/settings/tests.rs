@@ -153,13 +153,40 @@ fn a_key_of_the_other_side_is_refused_with_its_origin() {
 }
 
 #[test]
-fn a_scheme_of_a_later_version_says_so() {
+fn a_key_of_a_service_is_the_customers() {
     let mut setup = setup();
-    setup.variables = vec![("TWINLOCK_CUSTOMER", "dke+https://host/k")];
+    setup.variables = vec![("TWINLOCK_CUSTOMER", "dke+https://Host:443/k")];
+    assert_eq!(setup.pairs()[0].1, "dke+https://host/k");
+    setup.variables = vec![("TWINLOCK_PROVIDER", "dke+https://host/k")];
     let failure = setup.resolve().unwrap_err();
     assert_eq!(failure.kind.code(), 2);
-    assert!(failure.message.contains("not built into this version"), "{}", failure.message);
-    assert!(failure.message.starts_with("TWINLOCK_CUSTOMER: "), "{}", failure.message);
+    assert!(
+        failure.message.starts_with("TWINLOCK_PROVIDER: dke+https keys cannot be"),
+        "{failure:?}"
+    );
+}
+
+#[test]
+fn keys_in_two_dke_services_are_refused() {
+    let service = |authority| format!("dke+https://{authority}/k");
+    let dke = "[profiles.one.dke]\nca_file = \"/ca.pem\"\n";
+    let keys = format!("provider = \"file:///p\"\ncustomer = \"{}\"\n", service("a.example:8443"));
+    let mut setup = setup_with(&format!("{keys}{dke}"));
+    assert!(setup.resolve().is_ok());
+    setup.keys.keyslots = vec![format!("file:///p,{}", service("A.example:8443"))];
+    assert!(setup.resolve().is_ok(), "the same one");
+    setup.keys.keyslots = vec![format!("file:///p,{}", service("b.example"))];
+    let failure = setup.resolve().unwrap_err();
+    assert_eq!(failure.kind, Kind::Misconfigured, "{failure:?}");
+    for words in ["two DKE services", "a.example:8443", "b.example"] {
+        assert!(failure.message.contains(words), "{failure:?}");
+    }
+    let other = KeySpec::parse(&service("b.example")).unwrap();
+    assert!(access_to(&other, &setup.common, &|_| None).is_err());
+
+    // Without such settings there is nothing that is for one of them.
+    let setup = setup_with(&keys);
+    assert!(access_to(&other, &setup.common, &|_| None).is_ok());
 }
 
 #[test]

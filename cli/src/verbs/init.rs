@@ -1,6 +1,7 @@
 //! `twinlock init`: writes a profile, and makes the keys that it is asked to.
 
 mod ask;
+mod dke;
 mod softhsm;
 
 use std::io::IsTerminal as _;
@@ -18,7 +19,7 @@ use crate::config::{KeyslotKeys, Place, Profile, create_private_folder};
 use crate::exit::{Failure, Kind};
 use crate::report::Outcome;
 use crate::report::keys::KeyCheck;
-use crate::settings::{Access, KeySpec, variable};
+use crate::settings::{self, Access, KeySpec, variable};
 
 /// What `--json` says.
 #[derive(Serialize)]
@@ -30,6 +31,8 @@ struct Report {
     customer: String,
     /// The keyslot for recovery, if one was written.
     recovery: Option<RecoveryKeys>,
+    /// Of a DKE service's public key.
+    pins: Vec<String>,
     /// Keys, tokens and files that were made.
     created: Vec<String>,
     /// `null` with `--no-check`.
@@ -58,22 +61,28 @@ pub(crate) fn run(app: &App<'_>, args: &InitArgs) -> Result<Outcome, Failure> {
     let recovery = recovery.transpose()?;
     let keys = texts_of(&provider, &customer);
     let recovery_keys = recovery.as_ref().map(|(provider, customer)| texts_of(provider, customer));
-    place.write_profile(&name, &keys, recovery_keys.as_ref())?;
-
     let mut specs = vec![provider, customer];
     specs.extend(recovery.into_iter().flat_map(|(provider, customer)| [provider, customer]));
+    let access = dke::access(app, &specs, &args.dke)?;
+    place.write_profile(&name, &keys, recovery_keys.as_ref(), &access.dke)?;
+
     let report = Report {
         profile: name.clone(),
         config: place.path.display().to_string(),
         recovery: recovery_keys.map(RecoveryKeys::from),
         provider: keys.provider,
         customer: keys.customer,
+        pins: access.dke.pins.clone(),
         created: making.created,
-        keys: check(specs, args).map_err(|failure| {
+        keys: check(specs, &access, args).map_err(|failure| {
             failure.about(format!("the profile {name:?} was written, but its keys do not work"))
         })?,
     };
-    Ok(Outcome::new("init", report.text(app.console.quiet), &report))
+    let mut text = report.text(app.console.quiet);
+    if dke::awaits_login(&access) {
+        text += "log in next: `twinlock login`\n";
+    }
+    Ok(Outcome::new("init", text, &report))
 }
 
 /// The profile as it is, if all that is wanted is a keyslot for recovery.
@@ -110,7 +119,9 @@ fn add_recovery(
     let keys = texts_of(&recovery.0, &recovery.1);
     // First tried, then written: a profile with a key that is not there encrypts
     // nothing.
-    let checked = check(vec![recovery.0, recovery.1], args).map_err(|failure| {
+    let access = Access::to_dke(profile.dke.clone(), settings::logins(app.environment));
+    access.refuse_two_services([&first.0, &first.1, &recovery.0, &recovery.1])?;
+    let checked = check(vec![recovery.0, recovery.1], &access, args).map_err(|failure| {
         failure.about(format!("the profile {name:?} is as it was, for a key does not work"))
     })?;
     if !profile.keyslots.contains(&keys) {
@@ -122,24 +133,32 @@ fn add_recovery(
         provider,
         customer,
         recovery: Some(keys.into()),
+        pins: access.dke.pins.clone(),
         created: Vec::new(),
         keys: checked,
     };
     Ok(Outcome::new("init", report.text(app.console.quiet), &report))
 }
 
-/// Tries all keys once, unless that is not wanted.
-fn check(mut specs: Vec<KeySpec>, args: &InitArgs) -> Result<Option<Vec<KeyCheck>>, Failure> {
+/// Tries all keys once, unless that is not wanted; those of a service that nobody
+/// has logged in to yet cannot be.
+fn check(
+    mut specs: Vec<KeySpec>,
+    access: &Access,
+    args: &InitArgs,
+) -> Result<Option<Vec<KeyCheck>>, Failure> {
     if args.no_check {
         return Ok(None);
     }
     let mut seen = Vec::new();
+    let awaits_login = dke::awaits_login(access);
     specs.retain(|spec| {
-        let is_new = !seen.contains(spec);
+        let can_be = !(awaits_login && matches!(spec, KeySpec::Dke(_)));
+        let is_new = can_be && !seen.contains(spec);
         seen.push(spec.clone());
         is_new
     });
-    check_keys(&specs, &Access::default()).map(Some)
+    check_keys(&specs, access).map(Some)
 }
 
 fn profile_name(app: &App<'_>) -> Result<String, Failure> {
@@ -196,7 +215,8 @@ impl Recovery {
     /// Its two keys, beside a first keyslot of these keys.
     fn beside(self, provider: &KeySpec, customer: &KeySpec) -> Result<(KeySpec, KeySpec), Failure> {
         let own = self.provider.unwrap_or_else(|| provider.clone());
-        Access::default().refuse_two_vaults([provider, &own])?;
+        let all = [provider, &own, customer, &self.customer];
+        Access::default().refuse_two_services(all)?;
         refuse_one_key(&own, &self.customer)?;
         if own.is(provider) && self.customer.is(customer) {
             return Err(Failure::usage(
@@ -348,6 +368,7 @@ fn profile_text(spec: &KeySpec) -> String {
         KeySpec::Pkcs11(uri) => Pkcs11Uri::profile_uri(uri),
         KeySpec::AwsKms(uri)
         | KeySpec::AzureKv(uri)
+        | KeySpec::Dke(uri)
         | KeySpec::File(uri)
         | KeySpec::GcpKms(uri)
         | KeySpec::Vault(uri) => uri.to_string(),

@@ -88,6 +88,10 @@ fn create_key_of(spec: &KeySpec, kek_type: KekType, access: &Access) -> Result<K
     let created = match spec {
         KeySpec::AwsKms(uri) => runtime.block_on(holders::aws_kms::create(uri, access)),
         KeySpec::AzureKv(uri) => runtime.block_on(holders::azure_kv::create(uri, access)),
+        KeySpec::Dke(_) => {
+            return Err(Failure::usage("keys of a DKE service are made where the service is")
+                .hint("its administrator adds one; `twinlock init --customer URI` then names it"));
+        }
         KeySpec::GcpKms(uri) => runtime.block_on(holders::gcp_kms::create(uri, access)),
         KeySpec::Pkcs11(uri) => runtime.block_on(holders::pkcs11::create(uri, kek_type, access)),
         KeySpec::Vault(uri) => runtime.block_on(holders::vault::create(uri, access)),

@@ -9,6 +9,7 @@ pub(crate) mod generate;
 pub(crate) mod init;
 pub(crate) mod inspect;
 pub(crate) mod keys;
+pub(crate) mod login;
 pub(crate) mod prove;
 pub(crate) mod reencrypt;
 pub(crate) mod rewrap;
@@ -29,6 +30,8 @@ pub(crate) fn name(verb: &Verb) -> &'static str {
     match verb {
         Verb::Init(_) => "init",
         Verb::Doctor(_) => "doctor",
+        Verb::Login(_) => "login",
+        Verb::Logout(_) => "logout",
         Verb::Config(_) => "config show",
         Verb::Keys(args) => match args.verb {
             KeysVerb::Create { .. } => "keys create",

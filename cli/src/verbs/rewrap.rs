@@ -159,8 +159,9 @@ fn new_keys(args: &RewrapArgs, settings: &Settings) -> Result<NewKeys, Failure> 
             .map(|keyslot| KeyPair::of_flag(keyslot, "--add-keyslot"))
             .collect::<Result<_, _>>()?,
     };
-    let providers = settings.pairs.iter().chain(&new.keyslots).map(|pair| &pair.provider);
-    settings.access.refuse_two_vaults(providers.chain(&new.provider))?;
+    let pairs = settings.pairs.iter().chain(&new.keyslots);
+    let keys = pairs.flat_map(|pair| [&pair.provider, &pair.customer]);
+    settings.access.refuse_two_services(keys.chain(&new.provider).chain(&new.customer))?;
     Ok(new)
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use twinlock::HolderErrorKind;
+use twinlock::{HolderErrorKind, KeyUri};
 use twinlock_keys::Pkcs11Uri;
 
 use super::{Check, files};
@@ -20,6 +20,7 @@ pub(super) async fn checks(settings: &Settings) -> Vec<Check> {
             KeySpec::AzureKv(_) | KeySpec::GcpKms(_) | KeySpec::Vault(_) => {
                 vec![round_trip(spec, &settings.access).await]
             }
+            KeySpec::Dke(uri) => dke(spec, uri, &settings.access).await,
             KeySpec::File(_) => in_file(spec, &settings.access).await,
             KeySpec::Pkcs11(uri) => pkcs11(spec, uri, &settings.access).await,
         };
@@ -43,6 +44,29 @@ async fn round_trip(spec: &KeySpec, access: &Access) -> Check {
         Ok(check) => Check::ok("round trip", check.times()),
         Err(error) => Check::refused("round trip", error),
     }
+}
+
+// DKE services.
+
+/// What is published can be looked at without a token.
+async fn dke(spec: &KeySpec, uri: &KeyUri, access: &Access) -> Vec<Check> {
+    const NAME: &str = "public key";
+    let published = match holders::dke::published(uri, access).await {
+        Ok(published) => published,
+        Err(error) => return vec![Check::refused(NAME, error)],
+    };
+    let seen = format!("{} bits, version {}, {}", published.bits, published.version, published.pin);
+    let public = match published.is_pinned {
+        true => Check::ok(NAME, seen),
+        false => Check::failed(
+            NAME,
+            &Failure::misconfigured(format!("{seen}: it is not pinned")).hint(
+                "ask the key's owner for its pin; if it is this one, add it to `pins` in the \
+                 profile's [dke]",
+            ),
+        ),
+    };
+    vec![public, round_trip(spec, access).await]
 }
 
 // AWS KMS.

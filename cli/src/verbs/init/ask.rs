@@ -16,6 +16,8 @@ or leave the line empty for a key in a file, which is for development only.";
 const CUSTOMER: &str = "\
 The customer's key is in your token. Name it by its URI (RFC 7512):
   pkcs11:token=<label>;object=<label>?module-path=<path>&pin-source=file:<path>
+or, if a service of Double Key Encryption keeps it, by
+  dke+https://<host[:port]>/[prefix/]<name>
 or leave the line empty to create a SoftHSM token and a key in it.";
 
 const RECOVERY: &str = "\
@@ -48,6 +50,16 @@ fn further(console: Console, side: Side) -> Result<Option<KeySpec>, Failure> {
             },
         }
     }
+}
+
+/// Asks whether the public key that a service shows is the right one.
+pub(super) fn pin(console: Console, key: &str, pin: &str) -> Result<bool, Failure> {
+    console.tell(&format!(
+        "{key} shows this public key:\n  {pin}\nWhoever exchanged it would open what you \
+         encrypt. Ask the key's owner for its pin, on another\nway than this connection."
+    ));
+    let answer = console.ask("Is that the one? Type yes to trust it:")?;
+    Ok(answer.as_deref() == Some("yes"))
 }
 
 /// Asks for the key of `side` until there is an answer that makes sense.
