@@ -8,6 +8,7 @@ mod azure_kv;
 mod bench_peers;
 mod cli;
 mod dke;
+mod dke_keys;
 mod entry_points;
 #[cfg(feature = "gcp-kms")]
 mod gcp_kms;

@@ -10,6 +10,7 @@ mod aws_kms;
 #[cfg(feature = "azure-kv")]
 mod azure_kv;
 mod bench;
+mod dke;
 mod file;
 #[cfg(feature = "gcp-kms")]
 mod gcp_kms;

@@ -4,6 +4,7 @@ pub(crate) mod cli;
 #[cfg(feature = "gcp-kms")]
 pub(crate) mod cloud_kms;
 pub(crate) mod http;
+pub(crate) mod key_service;
 #[cfg(feature = "azure-kv")]
 pub(crate) mod key_vault;
 pub(crate) mod kms_proxy;
