@@ -126,6 +126,11 @@ fn whoever_may_not_decrypt_is_told_so() {
         assert_eq!(error.kind(), Kind::Denied, "{error}");
         assert!(error.to_string().contains("switched off"), "{error}");
         assert_eq!(wrap(&rig.listed()).await.unwrap_err().kind(), Kind::NotFound);
+
+        // Our own service says which of the two it is.
+        let says = Fault::answer(403, &[], r#"{"error":"key_disabled","message":"off"}"#);
+        rig.proxy.inject("decrypt", says);
+        assert_eq!(unwrap(&rig.listed(), &wrapped).await.unwrap_err().kind(), Kind::Disabled);
     });
 }
 

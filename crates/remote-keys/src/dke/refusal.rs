@@ -4,8 +4,12 @@ use twinlock_keys::{HolderError, HolderErrorKind};
 
 use super::call::{Call, Operation};
 use super::client::Answer;
-use super::misconfigured;
+use super::{misconfigured, wire};
 use crate::https::{causes, is_about_tls};
+
+/// What `twinlock-dke` calls a key that is switched off. The protocol has no word
+/// for it.
+const DISABLED: &str = "key_disabled";
 
 /// True for a service that is throttling, starting, broken, or that lost one
 /// that it needs.
@@ -28,6 +32,10 @@ pub(super) fn refused(call: &Call<'_>, answer: &Answer) -> HolderError {
              get a new one, and check that it is for this service (its audience) and that this \
              machine's clock is right"
         )),
+        (403, Operation::Decrypt) if wire::is_error(&answer.body, DISABLED) => HolderError::new(
+            HolderErrorKind::Disabled,
+            format!("{subject} is switched off: ask whoever keeps it"),
+        ),
         (403, Operation::Decrypt) => denied(format!(
             "the service says that you may not decrypt with {subject}, or the key is switched off: \
              ask whoever keeps it"

@@ -51,6 +51,12 @@ struct DecryptAnswer {
     value: String,
 }
 
+/// What some services say beside the status.
+#[derive(Deserialize)]
+struct ErrorAnswer {
+    error: String,
+}
+
 /// `None` for what is not of the protocol.
 pub(super) fn published(body: &[u8]) -> Option<Parsed> {
     let PublicKeyAnswer { key, cache } = serde_json::from_slice(body).ok()?;
@@ -77,6 +83,12 @@ pub(super) fn decrypt_request(ciphertext: &[u8]) -> Vec<u8> {
 pub(super) fn plaintext(body: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let answer: DecryptAnswer = serde_json::from_slice(body).ok()?;
     BASE64.decode(answer.value.as_bytes()).ok().map(Zeroizing::new)
+}
+
+/// True if the body of a refusal names this error.
+pub(super) fn is_error(body: &[u8], name: &str) -> bool {
+    let error: Option<ErrorAnswer> = serde_json::from_slice(body).ok();
+    error.is_some_and(|answer| answer.error == name)
 }
 
 /// The version in `https://<host>/…/<version>`. Nothing else of it counts: which

@@ -154,6 +154,14 @@ fn a_plaintext_is_standard_base64_and_nothing_else() {
     }
 }
 
+#[test]
+fn an_error_is_known_by_its_name() {
+    assert!(is_error(br#"{"error":"key_disabled","message":"no"}"#, "key_disabled"));
+    for body in ["", "{}", "key_disabled", r#"{"error":"forbidden"}"#, r#"{"error":null}"#] {
+        assert!(!is_error(body.as_bytes(), "key_disabled"), "{body}");
+    }
+}
+
 proptest! {
     #[test]
     fn no_answer_panics(body in prop::collection::vec(any::<u8>(), 0..200), text in ".{0,60}") {
