@@ -147,6 +147,13 @@ impl Answer {
         self
     }
 
+    /// The same, refused with that status and the name of that error.
+    #[track_caller]
+    pub(super) fn refused(self, status: u16, error: &str) -> Self {
+        assert_eq!((self.status, &self.body["error"]), (status, &Value::from(error)), "{self:?}");
+        self
+    }
+
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         let found = self.headers.iter().find(|(header, _)| header == name);
         found.map(|(_, value)| value.as_str())
@@ -217,7 +224,8 @@ impl PublicKey {
     }
 }
 
-fn openssl(folder: &Path, arguments: &[&str], input: &[u8]) -> Vec<u8> {
+/// What it prints.
+pub(super) fn openssl(folder: &Path, arguments: &[&str], input: &[u8]) -> Vec<u8> {
     let mut command = Command::new("openssl");
     command.args(arguments).current_dir(folder);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -197,7 +197,7 @@ fn only_json_is_read() {
         Some("text/json-not"),
         Some(""),
     ] {
-        let _ = with(other).with(415);
+        let _ = with(other).refused(415, "unsupported_media_type");
     }
     for json in
         ["application/json; charset=utf-8", "Application/JSON", "application/json;charset=UTF-8"]
@@ -223,18 +223,22 @@ fn what_clients_may_add_one_day_is_tolerated() {
 #[test]
 fn a_body_of_more_than_16_kib_is_not_read() {
     let dke = Dke::start();
-    let padded = |len: usize| {
-        let mut body = decrypt_body(&[1; 384]);
-        body["padding"] = json!("x".repeat(len));
-        dke.post(body.to_string().as_bytes())
-    };
-    is_bad(&padded(10 << 10));
-    let _ = padded(17 << 10).with(413);
+    let public = dke.public_key("Confidential");
+    let good = decrypt_body(&public.encrypt(b"x")).to_string();
+    // White space after it is part of it.
+    let of_length = |len: usize| dke.post(format!("{good:len$}").as_bytes());
+    assert_eq!(of_length(16 << 10).plaintext(), b"x");
+    let before = dke.decryptions();
+    for len in [(16 << 10) + 1, 17 << 10] {
+        let _ = of_length(len).refused(413, "too_large");
+    }
+    assert_eq!(dke.decryptions(), before);
 }
 
+/// What is wrong with the request, and not with the ciphertext in it.
 #[track_caller]
 fn is_bad(answer: &Answer) {
-    assert_eq!(answer.status, 400, "{answer:?}");
+    let _ = answer.clone().refused(400, "invalid_request");
     assert!(answer.text.len() < 300, "{}", answer.text);
     for leak in ["line", "column", "serde", "Exception", "src/", "base64 error"] {
         assert!(!answer.text.contains(leak), "{}", answer.text);
@@ -307,14 +311,12 @@ fn a_ciphertext_that_does_not_decrypt_is_refused_in_one_way() {
     let bad = bad_ciphertexts(&public, &other);
     let mut seen = Vec::new();
     for (what, ciphertext) in &bad {
-        let answer = dke.decrypt(&public, ciphertext);
-        assert_eq!(answer.status, 400, "{what}: {answer:?}");
+        let answer = dke.decrypt(&public, ciphertext).refused(400, "invalid_ciphertext");
         seen.push((what, answer.seen()));
     }
     for (what, answer) in &seen {
         assert_eq!(answer, &seen[0].1, "{what}");
     }
-    is_bad(&dke.decrypt(&public, &bad[0].1));
     let records = dke.recorded(bad.len());
     let alike = |record: &Value| {
         let mut record = record.clone();

@@ -157,9 +157,10 @@ access = {{ users = ["{ALICE}", "*@partner.example"] }}
         self.send(&post(&Token::of(ALICE).signed(), &confidential(NEW), body))
     }
 
-    /// A good request of the bearer of `token`, and what comes of it.
+    /// A good request of the bearer of `token`, and what comes of it: 200 if the
+    /// token is good.
     pub(super) fn try_token(&self, token: &str) -> Answer {
-        self.send(&decrypt_request(token, &confidential(NEW), &[1; 384]))
+        self.send(&decrypt_request(token, &confidential(NEW), good_ciphertext()))
     }
 
     #[track_caller]
@@ -247,6 +248,22 @@ fn tokens() -> &'static SoftHsm {
         }
         dir.run(["keys", "create", "--type", "rsa-4096", &uri_in(hsm.folder(), "rsa-4096")]).ok();
         hsm
+    })
+}
+
+/// What somebody encrypted under the newest generation of `Confidential`, which is
+/// the same in each test.
+fn good_ciphertext() -> &'static [u8] {
+    static CIPHERTEXT: OnceLock<Vec<u8>> = OnceLock::new();
+    CIPHERTEXT.get_or_init(|| {
+        // Who logs in to a SoftHSM writes to it, and others copy the original.
+        let hsm = tokens().copy();
+        let mut dir = Dir::new();
+        hsm.variables().into_iter().for_each(|(name, value)| dir.set(name, value));
+        dir.run(["keys", "export-public", "-o", "key.pem", &uri_in(hsm.folder(), "dke-2026")]).ok();
+        let key = ["pkeyutl", "-encrypt", "-pubin", "-inkey", "key.pem"];
+        let options = client::OAEP.iter().flat_map(|option| ["-pkeyopt", option]);
+        client::openssl(&dir.work(), &key.into_iter().chain(options).collect::<Vec<_>>(), b"x")
     })
 }
 
