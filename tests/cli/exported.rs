@@ -133,7 +133,7 @@ fn both_ways_to_the_key_wrap_without_the_token_and_unwrap_with_it() {
 
     // Its token is away: what cannot be read back is refused, unless that is wanted.
     let mut away = Dir::new();
-    away.set("SOFTHSM2_CONF", SoftHsm::new().folder().join("softhsm2.conf"));
+    away.set("SOFTHSM2_CONF", SoftHsm::new().folder().join("token.conf"));
     away.write("a", "secret");
     let encrypt = ["encrypt", "a"].into_iter().chain(with);
     assert_ne!(away.run(encrypt.clone()).code, Some(0));

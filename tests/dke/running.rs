@@ -10,6 +10,7 @@ use super::client;
 use super::issuer::{ALICE, Token};
 use super::service::{Dke, HOST, ONLY, eventually, key, reloaded, reloads};
 use crate::support::cli::run;
+use crate::support::kind::Kind;
 
 /// Decrypts all the time while `work` is done; none of it may fail.
 fn under_load(dke: &Dke, work: impl FnOnce()) {
@@ -136,6 +137,8 @@ fn check_config_looks_at_everything_and_serves_nothing() {
     dke.write_config(&dke.config());
     let checked = run(dke.command("check-config"), b"").ok();
     assert!(checked.text().contains("Confidential"), "{}", checked.text());
+    let token = format!("hsm a: {}, logged in", Kind::of_this_run().model());
+    assert!(checked.text().contains(&token), "{}", checked.text());
     for (change, to, reason) in
         [("\"dke-2025\"", "\"dke-1999\"", "dke-1999"), ("token=tests", "token=other", "other")]
     {

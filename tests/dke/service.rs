@@ -13,6 +13,7 @@ use super::client::{self, Answer, Authority, PublicKey};
 use super::issuer::{ALICE, ISSUER, Issuer, TENANT, Token};
 use crate::support::cli::Dir;
 use crate::support::http::Message;
+use crate::support::kind::Kind;
 use crate::support::p11_fault::CountedModule;
 pub(super) use crate::support::service::eventually;
 use crate::support::service::{Service, free_address};
@@ -55,6 +56,7 @@ impl Dke {
 
     /// Everything but the running program.
     pub(super) fn prepared() -> Self {
+        Kind::of_this_run().record();
         let hsm = tokens().copy();
         let mut dir = Dir::new();
         hsm.variables().into_iter().for_each(|(name, value)| dir.set(name, value));

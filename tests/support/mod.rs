@@ -7,6 +7,7 @@ pub(crate) mod http;
 pub(crate) mod key_service;
 #[cfg(feature = "azure-kv")]
 pub(crate) mod key_vault;
+pub(crate) mod kind;
 pub(crate) mod kms_proxy;
 #[cfg(feature = "vault")]
 pub(crate) mod kubernetes;

@@ -1,5 +1,5 @@
 //! The forwarding PKCS#11 module of this workspace, between the program and
-//! SoftHSM: it counts calls.
+//! its token: it counts calls.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 use serde_json::Value;
 
 use super::cli::Dir;
+use super::kind::Kind;
 
 /// What one program's module has counted.
 pub(crate) struct CountedModule {
@@ -21,6 +22,7 @@ impl CountedModule {
         let counts = dir.home().join("p11-counts");
         dir.set("P11_FAULT_MODULE", module);
         dir.set("P11_FAULT_COUNTS", &counts);
+        dir.set("P11_FAULT_ALONE", Kind::of_this_run().alone());
         Self { counts }
     }
 

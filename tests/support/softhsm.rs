@@ -1,4 +1,5 @@
-//! A real SoftHSM with its own configuration and tokens.
+//! A real SoftHSM with its own configuration and tokens; or whichever token the run
+//! is on.
 
 use std::env;
 use std::fs;
@@ -6,8 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
+use twinlock_keys::Pkcs11Uri;
+use twinlock_pkcs11::{SecretString, create_token};
+
+use super::kind::Kind;
 
 pub(crate) const PIN: &str = "7391-user";
+const SO_PIN: &str = "2648-officer";
 pub(crate) const TOKEN: &str = "tests";
 
 /// Names the folder in a process of [`in_a_process_with_a_token`].
@@ -32,11 +38,8 @@ impl SoftHsm {
         );
         let tokens = folder.path().join("tokens");
         fs::create_dir(&tokens).unwrap();
-        let configuration = format!(
-            "directories.tokendir = {}\nobjectstore.backend = file\nlog.level = ERROR\n",
-            tokens.display()
-        );
-        fs::write(folder.path().join("softhsm2.conf"), configuration).unwrap();
+        let configuration = Kind::of_this_run().configuration(&tokens);
+        fs::write(folder.path().join("token.conf"), configuration).unwrap();
         write_private(&folder.path().join("pin"), PIN);
         Self { folder }
     }
@@ -69,16 +72,35 @@ impl SoftHsm {
     }
 
     fn init_token(&self, label: &str, pin: &str) {
+        if Kind::of_this_run() == Kind::Kryoptic {
+            return self.in_child("token", label, pin);
+        }
         let mut util = Command::new("softhsm2-util");
         util.envs(self.variables());
-        util.args(["--init-token", "--free", "--label", label, "--so-pin", "0000", "--pin", pin]);
+        util.args(["--init-token", "--free", "--label", label, "--so-pin", SO_PIN, "--pin", pin]);
         let output = util.output().expect("softhsm2-util is installed with SoftHSM");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
+    /// Has another process make what no program does.
+    fn in_child(&self, what: &str, label: &str, pin: &str) {
+        let mut itself = Command::new(env::current_exe().unwrap());
+        itself.args(["--exact", "support::softhsm::makes_what_it_is_told_to", "--nocapture"]);
+        itself.envs(self.variables());
+        itself.envs([
+            ("TWINLOCK_TEST_MAKE", what),
+            ("TWINLOCK_TEST_LABEL", label),
+            ("TWINLOCK_TEST_PIN", pin),
+        ]);
+        let output = itself.output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    }
+
     pub(crate) fn variables(&self) -> [(&'static str, PathBuf); 2] {
         [
-            ("SOFTHSM2_CONF", self.folder.path().join("softhsm2.conf")),
+            (Kind::of_this_run().configuration_variable(), self.folder.path().join("token.conf")),
             ("TWINLOCK_PKCS11_MODULE", module()),
         ]
     }
@@ -86,6 +108,25 @@ impl SoftHsm {
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
+}
+
+/// A test only in form: it does nothing unless another starts it, in a process of its
+/// own that has the token's variables.
+#[test]
+fn makes_what_it_is_told_to() {
+    let Ok(what) = env::var("TWINLOCK_TEST_MAKE") else { return };
+    let [label, pin] = ["LABEL", "PIN"].map(|it| env::var(format!("TWINLOCK_TEST_{it}")).unwrap());
+    match what.as_str() {
+        "token" => make_token(&label, pin.into()),
+        other => panic!("nothing is called {other:?}"),
+    }
+}
+
+fn make_token(label: &str, pin: SecretString) {
+    let uri = Pkcs11Uri::of_key(label, "any").with_module_path(module().display().to_string());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let made = runtime.block_on(create_token(&uri, &SO_PIN.into(), &pin)).unwrap();
+    assert_eq!((made.label.as_str(), made.model.as_str()), (label, Kind::of_this_run().model()));
 }
 
 /// Runs `work`, the body of the test `name`, in a process of its own: a PKCS#11
@@ -120,8 +161,7 @@ pub(crate) fn uri_of(folder: &Path, token: &str, label: &str) -> String {
 
 /// The library itself.
 pub(crate) fn module() -> PathBuf {
-    let usual = "/usr/lib/softhsm/libsofthsm2.so";
-    env::var_os("TWINLOCK_SOFTHSM_MODULE").map_or(usual.into(), PathBuf::from)
+    Kind::of_this_run().module()
 }
 
 pub(crate) fn write_private(path: &Path, text: &str) {
