@@ -117,7 +117,7 @@ generations = [
 access = {{ users = ["{ALICE}", "*@partner.example"] }}
 "#
         );
-        for (name, object) in [("Other", "other"), ("Small", "small"), ("Large", "rsa-4096")] {
+        for (name, object) in [("Other", "other"), ("Small", "rsa-2048"), ("Large", "rsa-4096")] {
             config += &key(name, object, &format!("users = [\"{ALICE}\"]"));
         }
         config
@@ -244,10 +244,11 @@ fn tokens() -> &'static SoftHsm {
         let hsm = SoftHsm::with_token();
         let mut dir = Dir::new();
         hsm.variables().into_iter().for_each(|(name, value)| dir.set(name, value));
-        for label in ["dke-2026", "dke-2025", "other", "small", "spare"] {
+        for label in ["dke-2026", "dke-2025", "other", "spare"] {
             let uri = uri_in(hsm.folder(), label);
             dir.run(["keys", "create", "--type", "rsa-3072", &uri]).ok();
         }
+        hsm.add_rsa_2048("rsa-2048");
         dir.run(["keys", "create", "--type", "rsa-4096", &uri_in(hsm.folder(), "rsa-4096")]).ok();
         hsm
     })

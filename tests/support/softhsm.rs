@@ -6,6 +6,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
+use cryptoki::mechanism::Mechanism;
+use cryptoki::object::Attribute;
+use cryptoki::session::UserType;
 use tempfile::TempDir;
 use twinlock_keys::Pkcs11Uri;
 use twinlock_pkcs11::{SecretString, create_token};
@@ -71,6 +75,12 @@ impl SoftHsm {
         self.init_token(label, PIN);
     }
 
+    /// One more RSA key for decrypting in [`TOKEN`], of 2048 bits: others make them,
+    /// ours does not.
+    pub(crate) fn add_rsa_2048(&self, label: &str) {
+        self.in_child("rsa-2048", label, PIN);
+    }
+
     fn init_token(&self, label: &str, pin: &str) {
         if Kind::of_this_run() == Kind::Kryoptic {
             return self.in_child("token", label, pin);
@@ -118,6 +128,7 @@ fn makes_what_it_is_told_to() {
     let [label, pin] = ["LABEL", "PIN"].map(|it| env::var(format!("TWINLOCK_TEST_{it}")).unwrap());
     match what.as_str() {
         "token" => make_token(&label, pin.into()),
+        "rsa-2048" => make_rsa_2048(&label, &pin.into()),
         other => panic!("nothing is called {other:?}"),
     }
 }
@@ -127,6 +138,32 @@ fn make_token(label: &str, pin: SecretString) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let made = runtime.block_on(create_token(&uri, &SO_PIN.into(), &pin)).unwrap();
     assert_eq!((made.label.as_str(), made.model.as_str()), (label, Kind::of_this_run().model()));
+}
+
+fn make_rsa_2048(label: &str, pin: &SecretString) {
+    let module = Pkcs11::new(module()).unwrap();
+    module.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)).unwrap();
+    let slot = module.get_slots_with_initialized_token().unwrap()[0];
+    let session = module.open_rw_session(slot).unwrap();
+    session.login(UserType::User, Some(pin)).unwrap();
+    let label = Attribute::Label(label.as_bytes().to_vec());
+    let public = [
+        Attribute::Token(true),
+        Attribute::Encrypt(true),
+        Attribute::ModulusBits(2048.into()),
+        Attribute::PublicExponent(vec![1, 0, 1]),
+        label.clone(),
+    ];
+    let private = [
+        Attribute::Token(true),
+        Attribute::Private(true),
+        Attribute::Sensitive(true),
+        Attribute::Extractable(false),
+        Attribute::Decrypt(true),
+        Attribute::Sign(false),
+        label,
+    ];
+    session.generate_key_pair(&Mechanism::RsaPkcsKeyPairGen, &public, &private).unwrap();
 }
 
 /// Runs `work`, the body of the test `name`, in a process of its own: a PKCS#11
