@@ -5,7 +5,7 @@ mod clauses;
 mod faults;
 mod fleet;
 mod keys;
-mod proxy;
+pub(crate) mod proxy;
 mod running;
 mod signed;
 mod watched;

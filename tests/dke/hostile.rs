@@ -2,13 +2,15 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use super::client;
 use super::issuer::{ALICE, Token};
 use super::service::{Dke, HOST, NEW, confidential, decrypt_body, decrypt_request, path_of};
 use crate::support::http::Message;
+use crate::support::tls::{self, Authority, handshake};
+use crate::xks_proxy::proxy::Proxy;
 
 /// Some builds of Office break the connection when they are asked for a
 /// certificate, even for one that they need not have.
@@ -16,9 +18,20 @@ use crate::support::http::Message;
 fn no_client_is_asked_for_a_certificate() {
     let dke = Dke::start();
     for version in ["-tls1_2", "-tls1_3"] {
-        let seen = handshake(&dke, version);
-        assert!(seen.contains("ServerHello") && seen.contains("Finished"), "{seen}");
+        let seen = handshake(s_client(&dke), version);
+        assert!(seen.contains("Finished") && seen.contains("(ok)"), "{seen}");
         assert!(!seen.contains("CertificateRequest"), "{seen}");
+    }
+}
+
+/// The same look at a service of ours that does ask: there it is seen.
+#[test]
+fn a_request_for_a_certificate_would_be_seen() {
+    let ca = Authority::trusted().certificate();
+    let proxy = Proxy::asking_for_certificates();
+    for version in ["-tls1_2", "-tls1_3"] {
+        let seen = handshake(tls::s_client(proxy.address, "localhost", &ca), version);
+        assert!(seen.contains("CertificateRequest"), "{seen}");
     }
 }
 
@@ -30,8 +43,8 @@ fn tls_1_2_without_an_extended_master_secret_is_served() {
     let config = "openssl_conf = c\n[c]\nssl_conf = s\n[s]\nsystem_default = d\n[d]\n\
                   Options = -ExtendedMasterSecret\n";
     std::fs::write(folder.path().join("openssl.cnf"), config).unwrap();
-    let mut openssl = s_client(&dke, "-tls1_2");
-    openssl.env("OPENSSL_CONF", folder.path().join("openssl.cnf"));
+    let mut openssl = s_client(&dke);
+    openssl.arg("-tls1_2").env("OPENSSL_CONF", folder.path().join("openssl.cnf"));
     let output = openssl.output().unwrap();
     let seen = String::from_utf8_lossy(&output.stdout);
     assert!(seen.contains("Extended master secret: no"), "{seen}");
@@ -42,26 +55,15 @@ fn tls_1_2_without_an_extended_master_secret_is_served() {
 fn old_versions_of_tls_are_refused() {
     let dke = Dke::start();
     for version in ["-tls1", "-tls1_1"] {
-        let mut openssl = s_client(&dke, version);
-        openssl.args(["-cipher", "ALL:@SECLEVEL=0"]);
+        let mut openssl = s_client(&dke);
+        openssl.args([version, "-cipher", "ALL:@SECLEVEL=0"]);
         let output = openssl.output().unwrap();
         assert!(!output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     }
 }
 
-/// All messages of a handshake.
-fn handshake(dke: &Dke, version: &str) -> String {
-    let output = s_client(dke, version).arg("-msg").output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn s_client(dke: &Dke, version: &str) -> Command {
-    let mut openssl = Command::new("openssl");
-    openssl.args(["s_client", "-connect", &dke.address.to_string(), "-servername", HOST, version]);
-    openssl.arg("-CAfile").arg(dke.dir.home().join("ca.pem")).args(["-verify_hostname", HOST]);
-    openssl.stdin(Stdio::null());
-    openssl
+fn s_client(dke: &Dke) -> Command {
+    tls::s_client(dke.address, HOST, &dke.dir.home().join("ca.pem"))
 }
 
 /// Bodies of any size from whoever has no token: they are not read.

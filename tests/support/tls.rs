@@ -1,7 +1,8 @@
 //! Certificates of servers under test, and the authorities that issue them.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::{Arc, OnceLock};
 
 use rustls::ServerConfig;
@@ -10,6 +11,25 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tempfile::TempDir;
 
 use super::python;
+
+/// `openssl s_client` at a server that `name` is the name of, trusting the
+/// certificates in `ca`. It has no certificate of its own.
+pub(crate) fn s_client(server: SocketAddr, name: &str, ca: &Path) -> Command {
+    let mut openssl = Command::new("openssl");
+    openssl.args(["s_client", "-connect", &server.to_string(), "-servername", name]);
+    openssl.arg("-CAfile").arg(ca).args(["-verify_hostname", name]);
+    openssl.stdin(Stdio::null());
+    openssl
+}
+
+/// The messages of a handshake with it in that version (`-tls1_2`, `-tls1_3`), as the
+/// client sees them, whatever comes of it.
+pub(crate) fn handshake(mut s_client: Command, version: &str) -> String {
+    let output = s_client.args([version, "-msg"]).output().unwrap();
+    let seen = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(seen.contains("ServerHello"), "{seen}{}", String::from_utf8_lossy(&output.stderr));
+    seen
+}
 
 /// The name of proxies of external keys.
 pub(crate) const XKS_PROXY: &str = "xks.example.com";

@@ -16,16 +16,17 @@ use crate::support::p11_fault::CountedModule;
 pub(super) use crate::support::service::eventually;
 use crate::support::service::{Service, beside_ours, free_address};
 use crate::support::softhsm::{PIN, SoftHsm, TOKEN, module, uri_in, write_private};
+use crate::support::tls::Authority;
 
 pub(super) const ID: &str = "TWINLOCKTESTSAAAAAAA";
 pub(super) const SECRET: &str = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG";
 pub(super) const PATH: &str = "/tenant-a/kms/xks/v1";
 
 /// Ends with its test.
-pub(super) struct Proxy {
+pub(crate) struct Proxy {
     service: Service,
     pub(super) hsm: SoftHsm,
-    pub(super) address: SocketAddr,
+    pub(crate) address: SocketAddr,
 }
 
 /// An answer, its body read as JSON where it is that.
@@ -41,6 +42,19 @@ impl Proxy {
     /// One token, one key store, and in it the key `k` over the object `key-1`.
     pub(super) fn start() -> Self {
         Self::with(|config| config)
+    }
+
+    /// The same with TLS, for those who show a certificate.
+    pub(crate) fn asking_for_certificates() -> Self {
+        let authority = Authority::trusted();
+        let [ca, certificate, key] =
+            [authority.certificate(), authority.server_certificate(), authority.server_key()];
+        let [ca, certificate, key] = [ca.display(), certificate.display(), key.display()];
+        let tls = format!(
+            "tls = {{ certificate = \"{certificate}\", key = \"{key}\", \
+             client = {{ ca = \"{ca}\", subjects = [\"kms.example.com\"] }} }}"
+        );
+        Self::with(|config| config.replace("plain_http = true", &tls))
     }
 
     /// The same with another configuration: [`Proxy::config`], changed.
