@@ -15,6 +15,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned};
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 use crate::support::http::Message;
 use crate::support::softhsm::write_private;
@@ -40,10 +41,12 @@ impl Authority {
         self.issuer.pem()
     }
 
-    /// A certificate of that serial number for a host, and its key.
+    /// A certificate of that serial number for a host, which programs that look it
+    /// up find as `localhost`, and its key.
     pub(super) fn issue(&self, host: &str, serial: u64) -> [String; 2] {
         let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
+        let names = vec![host.to_owned(), "localhost".to_owned()];
+        let mut params = CertificateParams::new(names).unwrap();
         params.serial_number = Some(SerialNumber::from(serial));
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         [certificate.pem(), key.serialize_pem()]
@@ -209,6 +212,11 @@ impl PublicKey {
         let arguments = ["asn1parse", "-noout", "-genconf", "key.asn1", "-out", "key.der"];
         openssl(folder.path(), &arguments, b"");
         Self { id: key["kid"].as_str().unwrap().to_owned(), modulus, folder }
+    }
+
+    /// The SHA-256 of its SPKI.
+    pub(super) fn pin(&self) -> String {
+        hex::encode(Sha256::digest(fs::read(self.folder.path().join("key.der")).unwrap()))
     }
 
     /// With RSA-OAEP, SHA-256 and MGF1 with SHA-256.
