@@ -64,10 +64,12 @@ impl Service {
     }
 
     pub(crate) fn wait_until_ready(&mut self) {
-        eventually("the service is ready", || {
-            assert!(self.is_running(), "{}", self.said());
-            self.get("/readyz").is_ok_and(|answer| answer.contains(" 200 "))
-        });
+        let start = Instant::now();
+        while !self.get("/readyz").is_ok_and(|answer| answer.contains(" 200 ")) {
+            let waits = self.is_running() && start.elapsed() < PATIENCE;
+            assert!(waits, "it is not ready: {:?}\n{}", self.get("/readyz"), self.said());
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 
     pub(crate) fn is_running(&mut self) -> bool {
