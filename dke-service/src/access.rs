@@ -1,5 +1,9 @@
 //! Whether a caller may use a key.
 //!
+//! Claims mean what the issuer that made them means: `alice@example.org` of one
+//! issuer is not that of another. So what a key asks first is whether the token's
+//! issuer counts for it at all.
+//!
 //! A key lists who: users, roles, groups, groups of a directory. A caller has to
 //! be in one of the lists, if there is any, *and* the key's policy has to allow
 //! it, if there is one. A key that has neither is no key: nobody may use it, so it
@@ -32,6 +36,11 @@ use users::Users;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AccessSettings {
+    /// The issuers whose tokens count for the key. To be said wherever the
+    /// configuration has several: what one of them calls alice, a role or a SID is
+    /// not what another does.
+    #[serde(default)]
+    pub issuers: Vec<String>,
     /// Names of users, as `alice@example.org`. `*` stands for any number of
     /// characters and `?` for one, neither of them for an `@`; `*` alone is
     /// everybody who has a name. Upper and lower case are the same.
@@ -65,6 +74,8 @@ fn upn() -> Vec<String> {
 
 /// Who may use a key, ready to be asked.
 pub struct Access {
+    /// Empty if there is but one.
+    issuers: Vec<String>,
     users: Option<Users>,
     roles: Vec<String>,
     groups: Vec<String>,
@@ -106,6 +117,7 @@ impl Access {
             return Err("access has a role or group without a name".to_owned());
         }
         Ok(Self {
+            issuers: settings.issuers.clone(),
             users: Users::new(&settings.users, &settings.user_claims)?,
             roles: roles.clone(),
             groups: groups.clone(),
@@ -116,6 +128,10 @@ impl Access {
 
     /// Decides whether the caller may use this generation of this key.
     pub async fn decide(&self, caller: &Caller, key: &str, generation: &str) -> Decision {
+        if !self.issuers.is_empty() && !self.issuers.iter().any(|it| it == caller.issuer()) {
+            let why = "tokens of this issuer do not count for the key (access.issuers)";
+            return Decision::Denied { why: why.to_owned() };
+        }
         let by = match self.listed(caller).await {
             Ok(by) => by,
             Err(decision) => return decision,

@@ -192,6 +192,7 @@ impl Config {
             .or_else(|| self.hsm.iter().find_map(HsmSettings::problem))
             .or_else(|| unique("key.name", self.key.iter().map(|key| &key.name)))
             .or_else(|| self.problem_of_keys())
+            .or_else(|| self.problem_of_issuers())
             .or_else(|| self.shared_object())
     }
 
@@ -217,6 +218,32 @@ impl Config {
     fn problem_of_keys(&self) -> Option<String> {
         let known: HashSet<_> = self.hsm.iter().map(|hsm| hsm.name.as_str()).collect();
         self.key.iter().find_map(|key| key.problem(&known))
+    }
+
+    /// Where there are several issuers, whose claims count for what has to be said:
+    /// each of them could vouch for any user, role or SID.
+    fn problem_of_issuers(&self) -> Option<String> {
+        let of_keys = self.key.iter().find_map(|key| {
+            let problem = self.problem_of_names(&key.access.issuers);
+            Some(format!("key {:?}: access.issuers {}", key.name.as_str(), problem?))
+        });
+        of_keys.or_else(|| {
+            let of_directory = self.problem_of_names(self.ldap.as_ref()?.issuer.as_slice());
+            Some(format!("ldap.issuer {}", of_directory?))
+        })
+    }
+
+    fn problem_of_names(&self, named: &[String]) -> Option<String> {
+        let is_there = |name: &&String| self.issuer.iter().any(|it| it.issuer == **name);
+        if let Some(name) = named.iter().find(|name| !is_there(name)) {
+            return Some(format!("names {name:?}, which is the `issuer` of no [[issuer]]"));
+        }
+        let is_open = named.is_empty() && self.issuer.len() > 1;
+        is_open.then(|| {
+            "has to say whose tokens count, since there are several [[issuer]]: each could vouch \
+             for anybody's name, role or SID"
+                .to_owned()
+        })
     }
 
     /// An object beneath two keys would decrypt what was encrypted for either, and

@@ -263,6 +263,11 @@ fn tokens_of_version_2_are_taken_where_their_issuer_is_configured() {
         ),
         1,
     );
+    // Of this issuer's, too, for one of the keys.
+    let both = format!("access = {{ issuers = [\"{ISSUER}\", \"{v2}\"], ");
+    let first = format!("access = {{ issuers = [\"{ISSUER}\"], ");
+    let config =
+        config.replacen("access = { ", &both, 1).replace("access = { users", &(first + "users"));
     let mut dke = dke;
     dke.write_config(&config);
     dke.run();
@@ -271,7 +276,12 @@ fn tokens_of_version_2_are_taken_where_their_issuer_is_configured() {
     assert_eq!(dke.try_token(&token.signed()).status, 200);
     // One issuer's audience is none of another's.
     assert_eq!(dke.try_token(&token.clone().with("aud", ORIGIN).signed()).status, 401);
-    assert_eq!(dke.try_token(&token.with("iss", ISSUER).signed()).status, 401);
+    assert_eq!(dke.try_token(&token.clone().with("iss", ISSUER).signed()).status, 401);
+    // Its alice is not the one that another key knows, whatever else it claims.
+    let other = dke.public_key("Other");
+    let ciphertext = other.encrypt(b"x");
+    dke.decrypt_with(&token, &other, &ciphertext).with(403);
+    assert_eq!(dke.decrypt(&other, &ciphertext).plaintext(), b"x");
 }
 
 /// One look at the keys for each such token would be a weapon against the issuer.

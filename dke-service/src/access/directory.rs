@@ -58,6 +58,12 @@ impl Membership {
     /// Whether the caller is in one of them; otherwise what to decide.
     pub(super) async fn check(&self, caller: &Caller) -> Result<(), Decision> {
         let denied = |why: &str| Err(Decision::Denied { why: why.to_owned() });
+        if !self.directory.knows_users_of(caller.issuer()) {
+            return denied(
+                "the caller is on none of the key's lists, and the directory is not asked for \
+                 users of this issuer (ldap.issuer)",
+            );
+        }
         let claim = caller.claim(self.directory.sid_claim());
         let Some(text) = claim.and_then(Value::as_str) else {
             return denied("the caller is on none of the key's lists, and the token has no SID");

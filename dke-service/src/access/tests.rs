@@ -75,6 +75,34 @@ async fn an_address_that_was_not_verified_is_nobodys() {
     }
 }
 
+/// What one issuer says of somebody is nothing that another has said.
+#[tokio::test]
+async fn only_issuers_that_count_for_the_key_are_believed() {
+    let lists = || AccessSettings {
+        roles: vec!["Reader".to_owned()],
+        groups: vec!["AAAA-1".to_owned()],
+        ..listing(&["alice@example.org"])
+    };
+    let (_file, policy) = with_policy("allow if true", &[]);
+    for settings in [lists(), policy] {
+        for claims in [
+            json!({"upn": "alice@example.org"}),
+            json!({"upn": "", "roles": ["Reader"], "groups": ["AAAA-1"]}),
+        ] {
+            let of = |issuer: &str| AccessSettings {
+                issuers: vec![issuer.to_owned()],
+                ..settings.clone()
+            };
+            let ours = decide(&of("https://issuer.example/"), claims.clone()).await;
+            assert!(matches!(ours, Decision::Allowed { .. }), "{ours:?}");
+            for other in ["https://issuer.example", "https://other.example/", ""] {
+                let why = reason(decide(&of(other), claims.clone()).await);
+                assert!(why.contains("issuer"), "{why}");
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn roles_and_groups() {
     let settings = AccessSettings {

@@ -121,6 +121,26 @@ fn a_key_that_nobody_may_use_is_refused() {
     problem("{ users = [\"alice@example.org\"] }", "{ users = [] }");
 }
 
+#[test]
+fn several_issuers_count_where_it_is_said() {
+    let two = "[[issuer]]\nissuer = \"https://partner.example\"\n\n[[issuer]]";
+    let told = problem("[[issuer]]", two);
+    assert!(told.contains("Confidential") && told.contains("access.issuers"), "{told}");
+    let text = GOOD.replacen("[[issuer]]", two, 1);
+    let with = |issuers: &str, ldap: &str| {
+        let access = format!("access = {{ issuers = [{issuers}], ");
+        let ldap = format!("[ldap]\nurl = \"ldaps://dc\"\nbase = \"o=x\"\n{ldap}\n[[hsm]]");
+        read(&text.replace("access = { ", &access).replace("[[hsm]]", &ldap))
+    };
+    let (partner, other) = ("\"https://partner.example\"", "\"https://partner.example/\"");
+    let ldap = format!("issuer = {partner}");
+    assert!(with(partner, &ldap).is_ok());
+    assert!(with("", &ldap).unwrap_err().contains("access.issuers has to say"));
+    assert!(with(other, &ldap).unwrap_err().contains("of no [[issuer]]"));
+    assert!(with(partner, "").unwrap_err().contains("ldap.issuer has to say"));
+    assert!(with(partner, &format!("issuer = {other}")).unwrap_err().contains("ldap.issuer names"));
+}
+
 /// Fact A6.
 #[test]
 fn clients_are_asked_for_no_certificate() {

@@ -41,7 +41,9 @@ pub(super) fn of(settings: &AppSettings) -> Imported {
         "\n[[hsm]]\nname = \"a\"\ntoken = \"pkcs11:token={UNKNOWN}?module-path=/usr/lib/{UNKNOWN}.so\"\n\
          pin = {{ credential = \"pin_a\" }}\n",
     );
-    settings.keys.iter().for_each(|key| text.push_str(&key.table()));
+    // Whose tokens count for which key is for a person to say, and refused until then.
+    let issuers = if settings.issuers.len() > 1 { "issuers = [], " } else { "" };
+    settings.keys.iter().for_each(|key| text.push_str(&key.table(issuers)));
     Imported { configuration: text, left: left(settings) }
 }
 
@@ -84,7 +86,7 @@ impl Key {
         self.generations.first().expect("a key is made of its first generation")
     }
 
-    fn table(&self) -> String {
+    fn table(&self, issuers: &str) -> String {
         let active = self.active();
         let mut table = format!(
             "\n[[key]]\nname = {}\npurpose = \"microsoft-label\"\nhsms = [\"a\"]\n",
@@ -103,7 +105,7 @@ impl Key {
             true => format!("users = {}", Array::from_iter(&active.emails)),
             false => "ldap_groups = []".to_owned(),
         };
-        let _ = writeln!(table, "access = {{ {access} }}");
+        let _ = writeln!(table, "access = {{ {issuers}{access} }}");
         table
     }
 
@@ -152,6 +154,14 @@ fn issuers_left(settings: &AppSettings) -> Vec<String> {
             "The file has no ValidIssuers: add an [[issuer]], for Office with issuer = \
              \"https://sts.windows.net/{tenant}/\" and tenant = \"{tenant}\"."
         ));
+    }
+    if settings.issuers.len() > 1 {
+        left.push(
+            "There are several issuers, and in the sample each could vouch for any user. Say in \
+             access.issuers of each key whose tokens count for it, and in ldap.issuer whose users \
+             the directory has."
+                .to_owned(),
+        );
     }
     left.push(
         "The scope user_impersonation is demanded of every token, which the sample did not do; it \

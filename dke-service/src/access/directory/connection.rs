@@ -46,6 +46,9 @@ pub struct LdapSettings {
     /// Authorities for the directory's certificate, in PEM, instead of the
     /// system's.
     pub ca: Option<PathBuf>,
+    /// The issuer whose users the directory has; any if not said, which is refused
+    /// where the configuration has several: another one could write any SID.
+    pub issuer: Option<String>,
     /// The claim that has the user's SID. Entra ID calls it `onprem_sid`.
     #[serde(default = "onprem_sid")]
     pub sid_claim: String,
@@ -58,6 +61,7 @@ fn onprem_sid() -> String {
 /// A directory.
 pub struct Ldap {
     place: Arc<Place>,
+    issuer: Option<String>,
     sid_claim: String,
     line: Arc<Mutex<Line>>,
 }
@@ -89,8 +93,13 @@ impl Ldap {
     pub fn new(settings: &LdapSettings) -> Result<Self, String> {
         let said = |problem: String| format!("ldap: {problem}");
         let place = Place::new(settings).map_err(said)?;
-        let (place, sid_claim) = (Arc::new(place), settings.sid_claim.clone());
-        Ok(Self { place, sid_claim, line: Arc::default() })
+        let (issuer, sid_claim) = (settings.issuer.clone(), settings.sid_claim.clone());
+        Ok(Self { place: Arc::new(place), issuer, sid_claim, line: Arc::default() })
+    }
+
+    /// Whether a SID in a token of this issuer is one of the directory's.
+    pub(super) fn knows_users_of(&self, issuer: &str) -> bool {
+        self.issuer.as_deref().is_none_or(|ours| ours == issuer)
     }
 
     /// The claim that has the user's SID.
@@ -157,7 +166,8 @@ struct Use {
 
 impl Place {
     fn new(settings: &LdapSettings) -> Result<Self, String> {
-        let LdapSettings { url, start_tls, bind_dn, password, base, ca, sid_claim } = settings;
+        let LdapSettings { url, start_tls, bind_dn, password, base, ca, sid_claim, issuer: _ } =
+            settings;
         if base.trim().is_empty() || sid_claim.is_empty() {
             return Err("base and sid_claim must not be empty".to_owned());
         }

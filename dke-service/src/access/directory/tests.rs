@@ -118,6 +118,22 @@ async fn a_sid_that_is_none_reaches_no_directory() {
     assert!(matches!(decision, Decision::Unavailable(_)), "{decision:?}");
 }
 
+/// Anybody's issuer could write any SID.
+#[tokio::test]
+async fn only_one_issuers_tokens_reach_the_directory() {
+    let url = format!("ldap://{}", nobody_listens());
+    let asked_for = |issuer: &str| {
+        let issuer = Some(issuer.to_owned());
+        let settings = LdapSettings { url: url.clone(), issuer, ..settings() };
+        access(Arc::new(Ldap::new(&settings).unwrap()), &[OTHERS])
+    };
+    let alice = caller(json!({"onprem_sid": ALICE}));
+    let decision = asked_for("https://issuer.example").decide(&alice, "k", "g").await;
+    assert!(matches!(decision, Decision::Denied { .. }), "{decision:?}");
+    let decision = asked_for("https://issuer.example/").decide(&alice, "k", "g").await;
+    assert!(matches!(decision, Decision::Unavailable(_)), "{decision:?}");
+}
+
 #[tokio::test]
 async fn a_directory_that_stops_is_unavailable_until_it_is_back() {
     let Some(mut slapd) = Slapd::start() else { return };
@@ -277,6 +293,7 @@ fn settings() -> LdapSettings {
         password: None,
         base: "dc=example,dc=org".to_owned(),
         ca: None,
+        issuer: None,
         sid_claim: "onprem_sid".to_owned(),
     }
 }
