@@ -11,6 +11,7 @@ mod hostile;
 mod issuer;
 mod issuers;
 mod keys;
+mod migration;
 mod running;
 mod service;
 mod timing;

@@ -604,6 +604,13 @@ pub(crate) enum KeysVerb {
         /// context in the token, and is safe from quantum computers.
         #[arg(long = "type", value_enum, value_name = "TYPE", default_value_t)]
         kek_type: KekType,
+
+        /// Put this RSA private key into the token, instead of making one
+        ///
+        /// For keys that are in use already. In DER (PKCS #1); `-` is stdin.
+        /// What else has a copy of it needs no token.
+        #[arg(long, value_name = "FILE", conflicts_with = "kek_type")]
+        from: Option<PathBuf>,
     },
     /// List tokens and their keys
     ///

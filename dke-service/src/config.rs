@@ -153,7 +153,7 @@ pub struct GenerationSettings {
 
 /// Longest time for which clients may keep a public key: a rotation reaches them
 /// only after it.
-const MAX_CACHE_DAYS: u32 = 365;
+pub const MAX_CACHE_DAYS: u32 = 365;
 
 impl Config {
     /// Reads and checks the file.

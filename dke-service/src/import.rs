@@ -2,13 +2,15 @@
 //! Microsoft's sample, `appsettings.json`.
 //!
 //! The configuration goes to standard output, and what a person still has to do
-//! to standard error. Nothing of a private key is printed: it is moved into the
-//! HSM by hand, and how is told.
+//! to standard error. Nothing of a private key is printed there: each is moved into
+//! the HSM by hand, through a pipe, and how is told.
 
 use std::fs::File;
-use std::io::{Read as _, Write as _};
+use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
+
+use zeroize::Zeroizing;
 
 mod appsettings;
 mod comments;
@@ -33,12 +35,7 @@ pub struct Imported {
 /// # Errors
 /// When it is no settings file of the sample, or one that contradicts itself.
 pub fn run(file: &Path) -> Result<ExitCode, NotImported> {
-    let name = file.display();
-    let because = |problem: &dyn std::fmt::Display| NotImported::of(format!("{name}: {problem}"));
-    let mut text = String::new();
-    let bounded = File::open(file).map(|file| file.take(MAX_SETTINGS));
-    bounded.and_then(|mut file| file.read_to_string(&mut text)).map_err(|error| because(&error))?;
-    let Imported { configuration, left } = import(&text).map_err(|error| because(&error))?;
+    let Imported { configuration, left } = of_file(file, import)?;
     // Nobody may be listening.
     let _ = write!(std::io::stdout().lock(), "{configuration}");
     let mut told = std::io::stderr().lock();
@@ -47,6 +44,35 @@ pub fn run(file: &Path) -> Result<ExitCode, NotImported> {
         let _ = writeln!(told, "\n{}. {step}", number + 1);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Writes the private key of an entry of `TestKeys`, from 0 on, to a pipe: DER, as
+/// `twinlock keys create --from -` takes it.
+///
+/// # Errors
+/// When there is none, or standard output is a terminal.
+pub fn write_private_key(file: &Path, entry: usize) -> Result<ExitCode, NotImported> {
+    let mut output = std::io::stdout().lock();
+    if output.is_terminal() {
+        return Err(NotImported::of("a private key goes into a pipe, and not to a terminal"));
+    }
+    let key = of_file(file, |text| appsettings::private_key(text, entry))?;
+    let written = output.write_all(&key).and_then(|()| output.flush());
+    written.map_err(|error| NotImported::of(format!("the private key is not written: {error}")))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What `read` makes of the file's text, with its name in errors.
+fn of_file<T>(
+    file: &Path,
+    read: impl FnOnce(&str) -> Result<T, NotImported>,
+) -> Result<T, NotImported> {
+    let name = file.display();
+    let because = |problem: &dyn std::fmt::Display| NotImported::of(format!("{name}: {problem}"));
+    let mut text = Zeroizing::new(String::new());
+    let bounded = File::open(file).map(|file| file.take(MAX_SETTINGS));
+    bounded.and_then(|mut file| file.read_to_string(&mut text)).map_err(|error| because(&error))?;
+    read(&text).map_err(|error| because(&error))
 }
 
 /// Makes a configuration of the text of a settings file.

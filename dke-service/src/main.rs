@@ -32,10 +32,14 @@ enum Verb {
     /// Makes a configuration of the settings file of Microsoft's sample.
     ///
     /// It goes to standard output, and what is left to do to standard error. No
-    /// private key is printed.
+    /// private key is in either.
     Import {
         /// The sample's appsettings.json.
         file: PathBuf,
+        /// Writes a private key into a pipe instead, in DER: that of this entry of
+        /// TestKeys, from 0 on.
+        #[arg(long, value_name = "ENTRY")]
+        private_key: Option<usize>,
     },
 }
 
@@ -55,7 +59,12 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().verb {
         Verb::Serve { config } => serve::run(&config.config),
         Verb::CheckConfig { config } => check::run(&config.config),
-        Verb::Import { file } => import::run(&file).map_err(Failure::misconfigured),
+        Verb::Import { file, private_key: None } => {
+            import::run(&file).map_err(Failure::misconfigured)
+        }
+        Verb::Import { file, private_key: Some(entry) } => {
+            import::write_private_key(&file, entry).map_err(Failure::misconfigured)
+        }
     };
     done.unwrap_or_else(|failure| failure.tell())
 }

@@ -104,6 +104,9 @@ Examples:
     'pkcs11:token=prod;object=kek?module-path=/usr/lib/libyourhsm.so'
   twinlock keys create --type rsa-3072 \\
     'pkcs11:token=prod;object=kek?module-path=/usr/lib/libyourhsm.so'
+  openssl rsa -in old.pem -traditional -outform DER |
+    twinlock keys create --from - \\
+      'pkcs11:token=prod;object=old?module-path=/usr/lib/libyourhsm.so'
   twinlock keys create aws-kms://alias/archive
   twinlock keys create vault://vault.example:8200/transit/keys/archive
   twinlock keys create file:///home/me/dev.kek";

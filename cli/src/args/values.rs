@@ -10,6 +10,8 @@ pub(crate) enum KekType {
     #[default]
     #[value(name = "aes-256")]
     Aes256,
+    #[value(name = "rsa-2048")]
+    Rsa2048,
     #[value(name = "rsa-3072")]
     Rsa3072,
     #[value(name = "rsa-4096")]

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use twinlock::{HolderError, KeyHolder, KeyUri, Side};
 use twinlock_keys::Pkcs11Uri;
 use twinlock_pkcs11::{
-    KeyFacts, PinSource, Pkcs11Key, Pkcs11PublicKey, RsaPublicKey, RsaSize, SecretString,
-    TokenFacts, TokenOptions, check_key, create_kek, create_rsa_kek, create_token, describe_module,
-    find_token, list_keys, list_mechanisms, list_tokens,
+    KeyFacts, PinSource, Pkcs11Key, Pkcs11PublicKey, RsaPrivateKey, RsaPublicKey, RsaSize,
+    SecretString, TokenFacts, TokenOptions, check_key, create_kek, create_rsa_kek, create_token,
+    describe_module, find_token, import_rsa_kek, list_keys, list_mechanisms, list_tokens,
 };
 
 use super::check::wraps;
@@ -36,9 +36,21 @@ pub(crate) async fn create(
     let options = options(access);
     match kek_type {
         KekType::Aes256 => create_kek(uri, options).await?,
+        KekType::Rsa2048 => create_rsa_kek(uri, RsaSize::Rsa2048, options).await?,
         KekType::Rsa3072 => create_rsa_kek(uri, RsaSize::Rsa3072, options).await?,
         KekType::Rsa4096 => create_rsa_kek(uri, RsaSize::Rsa4096, options).await?,
     };
+    Ok(uri.key_uri())
+}
+
+/// Puts an RSA private key (DER) on the token, and returns its name as headers have
+/// it.
+pub(crate) async fn import(
+    uri: &Pkcs11Uri,
+    private_key: &[u8],
+    access: &Access,
+) -> Result<KeyUri, HolderError> {
+    import_rsa_kek(uri, RsaPrivateKey::from_der(private_key)?, options(access)).await?;
     Ok(uri.key_uri())
 }
 

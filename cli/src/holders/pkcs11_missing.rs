@@ -18,6 +18,10 @@ pub(crate) async fn create(_: &Pkcs11Uri, _: KekType, _: &Access) -> Result<KeyU
     Err(not_built_in(Scheme::Pkcs11))
 }
 
+pub(crate) async fn import(_: &Pkcs11Uri, _: &[u8], _: &Access) -> Result<KeyUri, HolderError> {
+    Err(not_built_in(Scheme::Pkcs11))
+}
+
 pub(crate) async fn public_part(_: &Pkcs11Uri, _: &Access) -> Result<PublicPart, HolderError> {
     Err(not_built_in(Scheme::Pkcs11))
 }

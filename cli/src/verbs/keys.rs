@@ -1,20 +1,27 @@
 //! `twinlock keys create`, `export-public`, `list` and `check`
 
-use std::io::Write as _;
+use std::fs;
+use std::io::{self, Read as _, Write as _};
+use std::path::Path;
 
 use serde::Serialize;
 use twinlock::{FileKek, KeyUri};
 use twinlock_keys::Pkcs11Uri;
+use zeroize::Zeroizing;
 
 use crate::App;
 use crate::args::values::KekType;
 use crate::args::{KeyArgs, KeysArgs, KeysVerb, OutputArgs};
 use crate::exit::{Failure, Kind};
 use crate::holders;
+use crate::input::DASH;
 use crate::output::Destination;
 use crate::report::keys::{KeyCheck, Token};
 use crate::report::{Outcome, hex};
 use crate::settings::{self, Access, KeySpec, Settings};
+
+/// The longest private key, in bytes: one of 8192 bits has less.
+const MAX_PRIVATE_KEY: usize = 8 * 1024;
 
 /// What `--json` says for `keys create`.
 #[derive(Serialize)]
@@ -51,7 +58,8 @@ struct Checked {
 
 pub(crate) fn run(app: &App<'_>, args: &KeysArgs) -> Result<Outcome, Failure> {
     match &args.verb {
-        KeysVerb::Create { uri, kek_type } => create(app, uri, *kek_type),
+        KeysVerb::Create { uri, from: Some(file), .. } => import(app, uri, file),
+        KeysVerb::Create { uri, kek_type, from: None } => create(app, uri, *kek_type),
         KeysVerb::ExportPublic { uri, output } => export_public(app, uri, output),
         KeysVerb::List { uri } => list(app, uri.as_deref()),
         KeysVerb::Check { uri } => check(app, uri.as_deref()),
@@ -62,14 +70,47 @@ fn create(app: &App<'_>, uri: &str, kek_type: KekType) -> Result<Outcome, Failur
     let spec = KeySpec::parse(uri)?;
     let access = settings::access_to(&spec, app.common, app.environment)?;
     let created = create_key_of(&spec, kek_type, &access)?;
-    let report = Created {
-        uri: created.to_string(),
-        profile_uri: match &spec {
-            KeySpec::Pkcs11(uri) => uri.profile_uri(),
-            _ => created.to_string(),
-        },
+    let profile_uri = match &spec {
+        KeySpec::Pkcs11(uri) => uri.profile_uri(),
+        _ => created.to_string(),
     };
-    Ok(Outcome::new("keys create", format!("created {created}\n"), &report))
+    Ok(Created { uri: created.to_string(), profile_uri }.outcome())
+}
+
+impl Created {
+    fn outcome(&self) -> Outcome {
+        Outcome::new("keys create", format!("created {}\n", self.uri), self)
+    }
+}
+
+fn import(app: &App<'_>, uri: &str, file: &Path) -> Result<Outcome, Failure> {
+    let spec = KeySpec::parse(uri)?;
+    let KeySpec::Pkcs11(uri) = &spec else {
+        return Err(Failure::usage("only tokens (pkcs11:) take a private key"));
+    };
+    let access = settings::access_to(&spec, app.common, app.environment)?;
+    let private_key = read_private_key(file)?;
+    let created = holders::runtime()?
+        .block_on(holders::pkcs11::import(uri, &private_key, &access))
+        .map_err(|error| Failure::from(error).about(format!("the key {}", uri.key_uri())))?;
+    Ok(Created { uri: created.to_string(), profile_uri: uri.profile_uri() }.outcome())
+}
+
+/// All of a file, or of stdin for `-`.
+fn read_private_key(file: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    // With room for all, so that nothing is left behind as it grows.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_PRIVATE_KEY + 1024));
+    let most = MAX_PRIVATE_KEY as u64 + 1;
+    let is_stdin = file == Path::new(DASH);
+    let read = match is_stdin {
+        true => io::stdin().lock().take(most).read_to_end(&mut bytes),
+        false => fs::File::open(file).and_then(|file| file.take(most).read_to_end(&mut bytes)),
+    };
+    let name = if is_stdin { Path::new("stdin") } else { file };
+    match read.map_err(|error| Failure::file(name, &error))? {
+        ..=MAX_PRIVATE_KEY => Ok(bytes),
+        _ => Err(Failure::usage(format!("{} is too long for a private key", name.display()))),
+    }
 }
 
 /// Creates the symmetric key that `spec` names and returns its name as headers

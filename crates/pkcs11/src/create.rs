@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use cryptoki::context::Pkcs11;
 use cryptoki::mechanism::{Mechanism, MechanismType};
-use cryptoki::object::{Attribute, KeyType};
+use cryptoki::object::{Attribute, KeyType, ObjectClass};
 use cryptoki::session::UserType;
 use cryptoki::slot::Slot;
 use secrecy::SecretString;
@@ -12,6 +12,7 @@ use twinlock_keys::Pkcs11Uri;
 
 use crate::lookup::{self, KeyName};
 use crate::module::Module;
+use crate::private_key::RsaPrivateKey;
 use crate::session::TokenSession;
 use crate::workers::Retry;
 use crate::{KeyFacts, Pkcs11Error, Token, TokenFacts, TokenOptions, facts, slots};
@@ -58,10 +59,28 @@ pub async fn create_rsa_kek(
     create(uri, options, deadline, generate).await
 }
 
+/// Puts a key pair that exists already on the token, under the name that `uri`
+/// has: as [`create_rsa_kek`] otherwise. Whoever has a copy of the key elsewhere
+/// needs no token to decrypt.
+///
+/// # Errors
+/// As [`create_kek`], and when the token takes no keys that it has not made.
+pub async fn import_rsa_kek(
+    uri: &Pkcs11Uri,
+    key: RsaPrivateKey,
+    options: TokenOptions,
+) -> Result<KeyFacts, Pkcs11Error> {
+    let deadline = options.deadline();
+    let import = move |token: &TokenSession, label: &str, id| import_rsa(token, &key, label, id);
+    create(uri, options, deadline, import).await
+}
+
 /// How large a new RSA key is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RsaSize {
+    /// 2048 bits, of a strength of 112: what others' clients may be used to.
+    Rsa2048,
     /// 3072 bits, of a strength of 128.
     Rsa3072,
     /// 4096 bits: larger and slower, for those who have to.
@@ -71,6 +90,7 @@ pub enum RsaSize {
 impl RsaSize {
     fn bits(self) -> u16 {
         match self {
+            Self::Rsa2048 => 2048,
             Self::Rsa3072 => 3072,
             Self::Rsa4096 => 4096,
         }
@@ -183,18 +203,10 @@ fn generate_rsa(
     label: &str,
     id: Vec<u8>,
 ) -> Result<KeyFacts, Pkcs11Error> {
-    let mut public = uses_of_public_key();
+    let (mut public, private) = pair_templates(token, label, &id);
     let bits = std::ffi::c_ulong::from(size.bits());
     public.push(Attribute::ModulusBits(bits.into()));
     public.push(Attribute::PublicExponent(vec![1, 0, 1]));
-    let mut private = uses_of_private_key();
-    if !token.vendor.rsa_mechanisms.is_empty() {
-        private.push(Attribute::AllowedMechanisms(token.vendor.rsa_mechanisms.to_vec()));
-    }
-    for template in [&mut public, &mut private] {
-        template.push(Attribute::Label(label.as_bytes().to_vec()));
-        template.push(Attribute::Id(id.clone()));
-    }
     let (_, private) = token
         .session
         .generate_key_pair(&Mechanism::RsaPkcsKeyPairGen, &public, &private)
@@ -203,6 +215,44 @@ fn generate_rsa(
     let facts = facts::read(token, private)?;
     facts.check_kek(false)?;
     Ok(facts)
+}
+
+fn import_rsa(
+    token: &TokenSession,
+    key: &RsaPrivateKey,
+    label: &str,
+    id: Vec<u8>,
+) -> Result<KeyFacts, Pkcs11Error> {
+    let (mut public, mut private) = pair_templates(token, label, &id);
+    public.extend([Attribute::Class(ObjectClass::PUBLIC_KEY), Attribute::KeyType(KeyType::RSA)]);
+    public.extend(key.public_attributes());
+    private.extend([Attribute::Class(ObjectClass::PRIVATE_KEY), Attribute::KeyType(KeyType::RSA)]);
+    let put = |template: &[Attribute]| {
+        let object = token.session.create_object(template);
+        object.map_err(|error| Pkcs11Error::of_call(error, "put the key on the token"))
+    };
+    let facts = facts::read(token, key.with_attributes(private, put)?)?;
+    facts.check_kek(false)?;
+    put(&public)?;
+    Ok(facts)
+}
+
+/// What the public and the private part have in common with those of every RSA
+/// KEK: their uses, and the names that they are given.
+fn pair_templates(
+    token: &TokenSession,
+    label: &str,
+    id: &[u8],
+) -> (Vec<Attribute>, Vec<Attribute>) {
+    let (mut public, mut private) = (uses_of_public_key(), uses_of_private_key());
+    if !token.vendor.rsa_mechanisms.is_empty() {
+        private.push(Attribute::AllowedMechanisms(token.vendor.rsa_mechanisms.to_vec()));
+    }
+    for template in [&mut public, &mut private] {
+        template.push(Attribute::Label(label.as_bytes().to_vec()));
+        template.push(Attribute::Id(id.to_vec()));
+    }
+    (public, private)
 }
 
 fn uses_of_public_key() -> Vec<Attribute> {

@@ -77,6 +77,7 @@ mod oaep;
 #[allow(unsafe_code, reason = "cryptoki has no such calls")]
 mod one_shot;
 mod pin;
+mod private_key;
 mod rsa_key;
 mod session;
 mod slots;
@@ -87,7 +88,7 @@ mod wrap_only;
 
 pub use aead::Sealed;
 pub use aead_key::{AeadKey, Done, MAX_AAD_LEN, MAX_DATA_LEN};
-pub use create::{RsaSize, create_kek, create_rsa_kek, create_token};
+pub use create::{RsaSize, create_kek, create_rsa_kek, create_token, import_rsa_kek};
 pub use error::{ErrorKind, Pkcs11Error};
 pub use facts::{KeyFacts, KeyKind};
 pub use fleet::{Fleet, FleetOptions};
@@ -97,6 +98,7 @@ pub use look::{
     list_tokens,
 };
 pub use pin::PinSource;
+pub use private_key::RsaPrivateKey;
 pub use rsa_key::RsaKey;
 pub use secrecy::SecretString;
 pub use slots::TokenFacts;

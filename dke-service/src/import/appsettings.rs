@@ -1,6 +1,8 @@
 //! The settings of Microsoft's sample, as far as they say who may do what.
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::{Map, Value};
+use zeroize::Zeroizing;
 
 use super::comments;
 use crate::bearer::json;
@@ -54,22 +56,10 @@ impl AppSettings {
     /// # Errors
     /// When it is none.
     pub fn parse(text: &str) -> Result<Self, NotImported> {
-        let plain = comments::without(text);
-        let root: Value = serde_json::from_str(&plain).map_err(|error| {
-            NotImported(format!("line {}, column {}: not JSON", error.line(), error.column()))
-        })?;
-        let root = root.as_object().ok_or_else(|| NotImported::of("it is no JSON object"))?;
-        if json::object(plain.as_bytes()).is_none() {
-            return Err(NotImported::of("something in it is there twice"));
-        }
+        let root = &root_of(text)?;
         let azure = object(root, "AzureAd")?;
         let validation = azure.map(|it| object(it, "TokenValidationParameters")).transpose()?;
-        let entries = list(root, "TestKeys")?;
-        if entries.is_empty() {
-            return Err(NotImported::of(
-                "it has no TestKeys: is it the sample's appsettings.json?",
-            ));
-        }
+        let entries = entries_of(root)?;
         Ok(Self {
             tenant: azure.map(|azure| text_of(azure, "TenantId")).transpose()?.flatten(),
             issuers: match validation.flatten() {
@@ -84,6 +74,38 @@ impl AppSettings {
             },
             keys: keys(&entries)?,
         })
+    }
+}
+
+/// The private key of an entry of `TestKeys`, from 0 on: DER.
+pub(super) fn private_key(text: &str, index: usize) -> Result<Zeroizing<Vec<u8>>, NotImported> {
+    let entries = entries_of(&root_of(text)?)?;
+    let place = |problem: &str| NotImported(format!("TestKeys[{index}]: {problem}"));
+    let entry = entries.get(index).ok_or_else(|| place("there is none"))?;
+    let entry = entry.as_object().ok_or_else(|| place("it is no object"))?;
+    let pem = text_of(entry, "PrivatePem")?.ok_or_else(|| place("it has no PrivatePem"))?;
+    let body: Zeroizing<String> = Zeroizing::new(pem.split_ascii_whitespace().collect());
+    let der = BASE64_STANDARD.decode(&*body).map_err(|_| place("PrivatePem is no base64"))?;
+    Ok(Zeroizing::new(der))
+}
+
+fn root_of(text: &str) -> Result<Map<String, Value>, NotImported> {
+    let plain = comments::without(text);
+    let root: Value = serde_json::from_str(&plain).map_err(|error| {
+        NotImported(format!("line {}, column {}: not JSON", error.line(), error.column()))
+    })?;
+    let Value::Object(root) = root else { return Err(NotImported::of("it is no JSON object")) };
+    match json::object(plain.as_bytes()) {
+        Some(_) => Ok(root),
+        None => Err(NotImported::of("something in it is there twice")),
+    }
+}
+
+fn entries_of(root: &Map<String, Value>) -> Result<Vec<Value>, NotImported> {
+    let entries = list(root, "TestKeys")?;
+    match entries.is_empty() {
+        true => Err(NotImported::of("it has no TestKeys: is it the sample's appsettings.json?")),
+        false => Ok(entries),
     }
 }
 

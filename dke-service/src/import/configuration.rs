@@ -6,6 +6,7 @@ use toml_edit::{Array, Value};
 
 use super::Imported;
 use super::appsettings::{AppSettings, Generation, Key};
+use crate::config::MAX_CACHE_DAYS;
 
 /// What the sample sends clients to if nothing else is said.
 const AUTHORIZATION: &str = "https://login.windows.net/common/oauth2/authorize";
@@ -92,8 +93,8 @@ impl Key {
             "\n[[key]]\nname = {}\npurpose = \"microsoft-label\"\nhsms = [\"a\"]\n",
             quoted(&self.name)
         );
-        if let Some(days) = active.cache_days {
-            let _ = writeln!(table, "cache_days = {days}");
+        if let Some(days) = active.cache_days.filter(|days| *days > 0) {
+            let _ = writeln!(table, "cache_days = {}", days.min(MAX_CACHE_DAYS.into()));
         }
         table.push_str("generations = [\n");
         for (generation, number) in self.numbered() {
@@ -137,6 +138,7 @@ fn left(settings: &AppSettings) -> Vec<String> {
     left.extend(issuers_left(settings));
     left.extend(settings.keys.iter().flat_map(move_commands));
     left.extend(settings.keys.iter().flat_map(|key| access_left(key, settings)));
+    left.extend(settings.keys.iter().map(new_generation));
     left.push(
         "Run `twinlock-dke check-config`. When a document opens with the new service, destroy \
          each copy of appsettings.json: it has the private keys in the clear, and so have its \
@@ -171,34 +173,44 @@ fn issuers_left(settings: &AppSettings) -> Vec<String> {
     left
 }
 
-/// How each private key gets into the token. It passes through memory alone.
+/// How each private key gets into the token, through memory alone.
 fn move_commands(key: &Key) -> Vec<String> {
     let with_key = |it: &(&Generation, usize)| it.0.has_private_key;
     let commands = |(generation, number): (&Generation, usize)| {
-        let (object, index) = (key.object(number), generation.index);
         format!(
-            "Move the private key of {name} {id} into the token, on a machine that you trust (jq \
-             takes no comments: remove them first):\n\n\
-             \x20   umask 077; in_memory=$(mktemp -p /dev/shm)\n\
-             \x20   jq -r '.TestKeys[{index}].PrivatePem' appsettings.json | base64 -d > \"$in_memory\"\n\
-             \x20   pkcs11-tool --module MODULE --token-label TOKEN --login \\\n\
-             \x20       --write-object \"$in_memory\" --type privkey --label {object} --id {id_hex} \\\n\
-             \x20       --usage-decrypt --sensitive\n\
-             \x20   shred -u \"$in_memory\"\n",
+            "Move the private key of {name} {id} into the token, on a machine that you trust; \
+             without it nothing opens that was protected with it:\n\n\
+             \x20   twinlock-dke import --private-key {index} appsettings.json |\n\
+             \x20       twinlock keys create --from - '{uri}'\n\n\
+             An HSM that takes no private keys has a tool of its vendor's for it; the key is for \
+             decrypting alone (CKA_DECRYPT and not CKA_SIGN).",
             name = key.name,
             id = generation.id,
-            id_hex = hex_of(&object),
+            index = generation.index,
+            uri = object_uri(&key.object(number)),
         )
     };
     key.numbered().filter(with_key).map(commands).collect()
 }
 
-/// `CKA_ID` as `pkcs11-tool` takes it: the label, so that it is nobody else's.
-fn hex_of(text: &str) -> String {
-    text.bytes().fold(String::new(), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+/// What was in a file in the clear is not what new documents should rely on.
+fn new_generation(key: &Key) -> String {
+    let number = key.generations.len() + 1;
+    format!(
+        "When all of {name} opens, have the token make a key that was never elsewhere, and add it: \
+         what is protected from then on relies on it alone.\n\n\
+         \x20   twinlock keys create --type rsa-2048 '{uri}'\n\n\
+         In generations of {name}: {{ number = {number}, id = \"<a new GUID>\", object = {object} \
+         }}",
+        name = key.name,
+        uri = object_uri(&key.object(number)),
+        object = quoted(&key.object(number)),
+    )
+}
+
+/// Names have nothing that a URI would have to escape.
+fn object_uri(object: &str) -> String {
+    format!("pkcs11:token={UNKNOWN};object={object}?module-path=/usr/lib/{UNKNOWN}.so")
 }
 
 fn access_left(key: &Key, settings: &AppSettings) -> Vec<String> {
@@ -226,6 +238,12 @@ fn access_left(key: &Key, settings: &AppSettings) -> Vec<String> {
         left.push(format!(
             "Nobody is listed for {name}. The sample let in whom the key before it let in; here the \
              key is refused until access.users says who may use it."
+        ));
+    }
+    if let Some(days) = active.cache_days.filter(|days| *days > MAX_CACHE_DAYS.into()) {
+        left.push(format!(
+            "Clients keep the public key of {name} for {days} days, as the sample tells them; here \
+             it is {MAX_CACHE_DAYS} at the most. A new generation reaches them only after that."
         ));
     }
     let differs = |other: &Generation| other.emails != active.emails || other.roles != active.roles;

@@ -78,9 +78,35 @@ fn the_settings_become_a_configuration() {
     assert_eq!(read["key"][1]["access"]["ldap_groups"].as_array().unwrap().len(), 0);
     assert!(read.contains_key("ldap"));
     let left = left.join("\n");
-    for said in [".TestKeys[0].", ".TestKeys[2].", "different users", "Edi\"tors", "contoso.com"] {
+    for said in [
+        "--private-key 0 appsettings.json |",
+        "--private-key 2 appsettings.json |",
+        "twinlock keys create --from - 'pkcs11:token=CHANGE-ME;object=dke-Secret-2?",
+        "twinlock keys create --type rsa-2048 'pkcs11:token=CHANGE-ME;object=dke-Secret-3?",
+        "{ number = 3, id = \"<a new GUID>\", object = \"dke-Secret-3\" }",
+        "different users",
+        "Edi\"tors",
+        "contoso.com",
+    ] {
         assert!(left.contains(said), "{said}: {left}");
     }
+}
+
+#[test]
+fn days_that_are_too_many_are_fewer_here_and_none_is_none() {
+    let days = |days: &str| {
+        let said = format!("\"CacheExpirationInDays\": {days},");
+        let Imported { configuration, left } =
+            import(&SETTINGS.replace("\"CacheExpirationInDays\": 1,", &said)).unwrap();
+        let read: DocumentMut = configuration.parse().unwrap();
+        let days = read["key"][0].get("cache_days").map(|days| days.as_integer().unwrap());
+        (days, left.join("\n").contains("365 at the most"))
+    };
+    assert_eq!(days("\"30\""), (Some(30), false));
+    assert_eq!(days("365"), (Some(365), false));
+    assert_eq!(days("366"), (Some(365), true));
+    assert_eq!(days("18446744073709551615"), (Some(365), true));
+    assert_eq!(days("0"), (None, false));
 }
 
 #[test]
