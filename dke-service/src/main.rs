@@ -8,6 +8,11 @@ use clap::{Parser, Subcommand};
 use twinlock_dke::failure::Failure;
 use twinlock_dke::{check, import, serve};
 
+/// A request is some dozens of small allocations, freed on other threads than the ones
+/// that made them, which the C library's is slow at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A key service for Microsoft Double Key Encryption: keys stay in your HSM.
 #[derive(Parser)]
 #[command(name = "twinlock-dke", version, max_term_width = 100)]
