@@ -1,11 +1,12 @@
 //! `check-config`: whether a configuration can be served, found out before it is.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use twinlock_pkcs11::{KeyFacts, Pkcs11Error};
+use twinlock_pkcs11::{KeyFacts, Pkcs11Error, TokenFacts};
 use twinlock_service::tls::Tls;
 
 use crate::config::Config;
@@ -68,6 +69,11 @@ async fn check(state: &State) -> Report {
             Err(error) => report.bad(format!("hsm {name}: {error}")),
         }
     }
+    if let Some((one, other)) = same_token(state) {
+        report.bad(format!(
+            "hsms {one} and {other} are one token: there is no failover from one to the other"
+        ));
+    }
     for generation in state.generations() {
         let found = generation.look_up().await;
         look_at(generation, found, &mut report);
@@ -82,6 +88,17 @@ async fn check(state: &State) -> Report {
         report.good(format!("issuers: the keys of all {} are known", state.issuers));
     }
     report
+}
+
+/// Two names for one token: the configuration can only compare URIs.
+fn same_token(state: &State) -> Option<(&str, &str)> {
+    let mut seen = HashMap::new();
+    state.hsms.iter().find_map(|hsm| {
+        let token = hsm.token()?;
+        let TokenFacts { manufacturer, model, serial, label, .. } = token.facts().clone();
+        let other = seen.insert((manufacturer, model, serial, label), hsm.name())?;
+        Some((other, hsm.name()))
+    })
 }
 
 fn look_at(generation: &Generation, found: Result<(), Pkcs11Error>, report: &mut Report) {

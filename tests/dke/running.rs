@@ -11,6 +11,7 @@ use super::issuer::{ALICE, Token};
 use super::service::{Dke, HOST, ONLY, eventually, key, reloaded, reloads};
 use crate::support::cli::run;
 use crate::support::kind::Kind;
+use crate::support::softhsm::{TOKEN, module};
 
 /// Decrypts all the time while `work` is done; none of it may fail.
 fn under_load(dke: &Dke, work: impl FnOnce()) {
@@ -146,6 +147,21 @@ fn check_config_looks_at_everything_and_serves_nothing() {
         let checked = run(dke.command("check-config"), b"").with(1);
         assert!(checked.text().contains(reason), "{}", checked.text());
     }
+}
+
+#[test]
+fn check_config_sees_that_two_hsms_are_one_token() {
+    let dke = Dke::prepared();
+    let again = format!("token={TOKEN};model={}?", Kind::of_this_run().model().replace(' ', "%20"));
+    let second = format!(
+        "[[hsm]]\nname = \"b\"\ntoken = \"pkcs11:{again}module-path={}\"\n\
+         pin = {{ file = \"{}/pin\" }}\nsessions = 2\n\n[[key]]",
+        module().display(),
+        dke.dir.home().display()
+    );
+    dke.write_config(&dke.config().replacen("[[key]]", &second, 1));
+    let checked = run(dke.command("check-config"), b"").with(1);
+    assert!(checked.text().contains("hsms a and b are one token"), "{}", checked.text());
 }
 
 #[test]
