@@ -179,7 +179,7 @@ impl Config {
     pub fn files(&self) -> Vec<PathBuf> {
         let tls = self.listen.tls.iter().flat_map(TlsSettings::files);
         let cas = self.issuer.iter().filter_map(|issuer| issuer.ca.clone());
-        let directory = self.ldap.iter().filter_map(|ldap| ldap.ca.clone());
+        let directory = self.ldap.iter().flat_map(LdapSettings::files);
         let policies = self.key.iter().filter_map(|key| key.access.policy.clone());
         tls.chain(cas).chain(directory).chain(policies).collect()
     }

@@ -1,5 +1,6 @@
 //! What changes while it runs: files, signals; and its other verbs.
 
+use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -162,6 +163,22 @@ fn check_config_sees_that_two_hsms_are_one_token() {
     dke.write_config(&dke.config().replacen("[[key]]", &second, 1));
     let checked = run(dke.command("check-config"), b"").with(1);
     assert!(checked.text().contains("hsms a and b are one token"), "{}", checked.text());
+}
+
+/// Nobody has to tell it.
+#[test]
+fn a_changed_file_that_the_configuration_names_is_read_again() {
+    let dke = Dke::start();
+    let file = dke.dir.home().join("policy.rego");
+    let policy = |decision: &str| format!("package twinlock.dke\n\ndefault allow := {decision}\n");
+    fs::write(&file, policy("true")).unwrap();
+    let access = format!("users = [\"{ALICE}\"], policy = \"{}\"", file.display());
+    reloaded(&dke, &(dke.config() + &key("Ruled", "spare", &access)));
+    let public = dke.public_key("Ruled");
+    let ciphertext = public.encrypt(b"x");
+    assert_eq!(dke.decrypt(&public, &ciphertext).plaintext(), b"x");
+    fs::write(&file, policy("false")).unwrap();
+    eventually("the new policy decides", || dke.decrypt(&public, &ciphertext).status == 403);
 }
 
 #[test]

@@ -141,6 +141,21 @@ fn several_issuers_count_where_it_is_said() {
     assert!(with(partner, &format!("issuer = {other}")).unwrap_err().contains("ldap.issuer names"));
 }
 
+#[test]
+fn every_file_that_it_names_is_watched() {
+    let ldap = "[ldap]\nurl = \"ldaps://dc\"\nbase = \"o=x\"\nca = \"/ldap-ca\"\n\
+                bind_dn = \"cn=x\"\npassword = { file = \"/password\" }\n\n[[hsm]]";
+    let text = GOOD
+        .replace("plain_http = true", "tls = { certificate = \"/chain\", key = \"/key\" }")
+        .replace("[[hsm]]", ldap)
+        .replace("[[issuer]]", "[[issuer]]\nca = \"/issuer-ca\"")
+        .replace("access = { ", "access = { policy = \"/policy\", ");
+    let mut files = read(&text).unwrap().files();
+    files.sort();
+    let all = ["/chain", "/issuer-ca", "/key", "/ldap-ca", "/password", "/policy"];
+    assert_eq!(files, all.map(PathBuf::from));
+}
+
 /// Fact A6.
 #[test]
 fn clients_are_asked_for_no_certificate() {

@@ -54,6 +54,14 @@ pub struct LdapSettings {
     pub sid_claim: String,
 }
 
+impl LdapSettings {
+    /// The files that it names, to watch them for changes.
+    pub(crate) fn files(&self) -> impl Iterator<Item = PathBuf> {
+        let password = self.password.as_ref().and_then(SecretSource::path);
+        self.ca.clone().into_iter().chain(password)
+    }
+}
+
 fn onprem_sid() -> String {
     "onprem_sid".to_owned()
 }
