@@ -15,3 +15,4 @@ mod migration;
 mod running;
 mod service;
 mod timing;
+mod watched;

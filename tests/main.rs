@@ -17,6 +17,7 @@ mod holders;
 mod hostile;
 mod hygiene;
 mod in_memory;
+mod ops;
 mod people;
 mod providers;
 mod ranges;

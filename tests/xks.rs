@@ -6,6 +6,5 @@ mod agreement;
 mod changes;
 mod checks;
 mod clients;
-mod ops;
 mod rig;
 mod two_sides;

@@ -74,6 +74,9 @@ pub async fn show(server: &Server, metrics: &Metrics) {
         let state = server.state();
         metrics.in_flight(server.in_flight());
         metrics.issuer_problems(state.bearer.problems().len());
+        for (issuer, age) in state.bearer.ages_of_keys() {
+            metrics.issuer_keys_age(issuer, age);
+        }
         for hsm in &state.hsms {
             metrics.works(hsm.name(), hsm.problem().is_none());
             if let Some(token) = hsm.token() {

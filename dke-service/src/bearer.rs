@@ -158,6 +158,11 @@ impl Bearer {
         }
     }
 
+    /// How long ago the keys of each issuer were fetched, if they ever were.
+    pub fn ages_of_keys(&self) -> impl Iterator<Item = (&str, Duration)> {
+        self.issuers.iter().filter_map(|issuer| Some((issuer.name(), issuer.age_of_keys()?)))
+    }
+
     /// What is wrong with issuers now, a sentence each: for readiness and
     /// `check-config`.
     #[must_use]

@@ -12,6 +12,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use twinlock_pkcs11::TokenState;
 
+use crate::bearer::Unverified;
+
 /// Seconds: people wait for a document to open.
 const LATENCIES: [f64; 12] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
@@ -29,7 +31,9 @@ pub struct Metrics {
     hsm_hung: Family<HsmLabels, Gauge>,
     hsm_resting: Family<HsmLabels, Gauge>,
     in_flight: Gauge,
+    tokens: Family<TokenLabels, Counter>,
     issuer_problems: Gauge,
+    issuer_keys_age: Family<IssuerLabels, Gauge>,
     /// When the certificate expires, in seconds since 1970.
     pub certificate_expires: Gauge,
     reloads: Family<ReloadLabels, Counter>,
@@ -47,6 +51,19 @@ struct RequestLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct HsmLabels {
     hsm: String,
+}
+
+/// Of a bearer token that a caller showed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TokenLabels {
+    /// `good`, `invalid`, or `unavailable`: that could not be told
+    outcome: &'static str,
+}
+
+/// Of an issuer of such tokens.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct IssuerLabels {
+    issuer: String,
 }
 
 /// Of a reload.
@@ -81,7 +98,9 @@ impl Metrics {
             hsm_hung: Family::default(),
             hsm_resting: Family::default(),
             in_flight: Gauge::default(),
+            tokens: Family::default(),
             issuer_problems: Gauge::default(),
+            issuer_keys_age: Family::default(),
             certificate_expires: Gauge::default(),
             reloads: Family::default(),
         };
@@ -89,6 +108,9 @@ impl Metrics {
         // A counter that begins with 1 has not increased, as Prometheus sees it.
         for result in ["ok", "refused"] {
             drop(metrics.reloads.get_or_create(&ReloadLabels { result }));
+        }
+        for outcome in ["good", "invalid", "unavailable"] {
+            drop(metrics.tokens.get_or_create(&TokenLabels { outcome }));
         }
         metrics
     }
@@ -116,10 +138,18 @@ impl Metrics {
         }
         let in_flight = self.in_flight.clone();
         registry.register("in_flight", "Decryptions that are under way", in_flight);
+        let tokens = self.tokens.clone();
+        registry.register("tokens", "Bearer tokens that callers have shown", tokens);
         registry.register(
             "issuer_problems",
             "Issuers of tokens with which something is wrong",
             self.issuer_problems.clone(),
+        );
+        registry.register_with_unit(
+            "issuer_keys_age",
+            "Since when an issuer's keys are what they are known as",
+            Unit::Seconds,
+            self.issuer_keys_age.clone(),
         );
         registry.register_with_unit(
             "certificate_expires",
@@ -147,6 +177,21 @@ impl Metrics {
         self.in_flight.set(i64::try_from(requests).unwrap_or(i64::MAX));
     }
 
+    /// A token that a caller showed, and what became of it.
+    pub(crate) fn bearer_token<T>(&self, verified: Result<&T, &Unverified>) {
+        let outcome = match verified {
+            Ok(_) => "good",
+            Err(Unverified::Invalid(_)) => "invalid",
+            Err(Unverified::Unavailable(_)) => "unavailable",
+        };
+        self.tokens.get_or_create(&TokenLabels { outcome }).inc();
+    }
+
+    pub(crate) fn issuer_keys_age(&self, issuer: &str, age: Duration) {
+        let age = i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
+        self.issuer_keys_age.get_or_create(&IssuerLabels { issuer: issuer.to_owned() }).set(age);
+    }
+
     pub(crate) fn issuer_problems(&self, problems: usize) {
         self.issuer_problems.set(i64::try_from(problems).unwrap_or(i64::MAX));
     }
@@ -168,9 +213,10 @@ impl Metrics {
         set(&self.hsm_resting, usize::from(state.resting.is_some()));
     }
 
-    /// Forgets what another configuration had: an HSM that is not there any more
-    /// must not be one that does not work.
-    pub(crate) fn forget_hsms(&self) {
+    /// Forgets what another configuration had: an HSM or an issuer that is not there
+    /// any more must not be one that does not work.
+    pub(crate) fn forget(&self) {
+        self.issuer_keys_age.clear();
         for hsms in [
             &self.hsm_works,
             &self.hsm_sessions,

@@ -157,7 +157,7 @@ impl Service {
             _ => return Err("listen.tls cannot come or go while the service runs".to_owned()),
         }
         self.server.replace(state);
-        self.metrics.forget_hsms();
+        self.metrics.forget();
         self.note();
         Ok(self.watched(config.files()))
     }

@@ -125,13 +125,34 @@ impl Server {
         match route {
             Route::PublicKey { key } => operations::public_key(state, key, record),
             Route::Decrypt { key, id } => {
-                let caller = authenticate(state, &head.headers, unfinished).await?;
+                let caller = self.authenticate(state, &head.headers, unfinished).await?;
                 record.note_caller(&caller);
                 let call = Call::new(state, &self.metrics, (key, id), record)?;
                 call.authorize(&caller, record).await?;
                 self.decrypt(&call, &head.headers, body, unfinished, record).await
             }
         }
+    }
+
+    /// Who calls, by the token in the head.
+    async fn authenticate(
+        &self,
+        state: &State,
+        headers: &HeaderMap,
+        unfinished: &InFlight,
+    ) -> Result<Caller, Refusal> {
+        let token = bearer_token(headers).ok_or_else(|| {
+            Refusal::from(ErrorName::Unauthorized).because("there is no bearer token")
+        })?;
+        let verified = soon(state.bearer.verify(token), unfinished).await?;
+        self.metrics.bearer_token(verified.as_ref());
+        verified.map_err(|error| match error {
+            Unverified::Invalid(why) => Refusal {
+                wrong_token: Some(why),
+                ..Refusal::from(ErrorName::Unauthorized).because(why)
+            },
+            Unverified::Unavailable(why) => Refusal::unavailable(why),
+        })
     }
 
     /// For a caller who may: whoever may not takes nobody's place.
@@ -160,24 +181,6 @@ impl Server {
         }
         self.log.log(record);
     }
-}
-
-/// Who calls, by the token in the head.
-async fn authenticate(
-    state: &State,
-    headers: &HeaderMap,
-    unfinished: &InFlight,
-) -> Result<Caller, Refusal> {
-    let token = bearer_token(headers).ok_or_else(|| {
-        Refusal::from(ErrorName::Unauthorized).because("there is no bearer token")
-    })?;
-    soon(state.bearer.verify(token), unfinished).await?.map_err(|error| match error {
-        Unverified::Invalid(why) => Refusal {
-            wrong_token: Some(why),
-            ..Refusal::from(ErrorName::Unauthorized).because(why)
-        },
-        Unverified::Unavailable(why) => Refusal::unavailable(why),
-    })
 }
 
 /// What stands behind `Bearer ` in the one `Authorization` (RFC 6750 section 2.1).

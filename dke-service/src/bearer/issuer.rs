@@ -1,7 +1,7 @@
 //! One issuer: its keys, and its tokens.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
@@ -106,6 +106,11 @@ impl Issuer {
             true => None,
             false => self.flight(),
         }
+    }
+
+    /// How long ago its keys were fetched, if they ever were.
+    pub(super) fn age_of_keys(&self) -> Option<Duration> {
+        self.good.load_full().map(|good| good.since.elapsed())
     }
 
     /// Why it does not work as it should, if it does not.

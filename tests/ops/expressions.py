@@ -1,9 +1,10 @@
-"""Has Debian's Prometheus scrape a proxy and evaluate each expression that we ship.
+"""Has Debian's Prometheus scrape a service and evaluate each expression that we ship.
 
-    expressions.py HOST:PORT        the proxy's operations listener
+    expressions.py HOST:PORT        the service's operations listener
 
-Fails if Prometheus refuses an expression, or if one names a metric that the proxy does
-not export or a label that none of its series has: such an alert would stay silent for
+TWINLOCK_SERVICE says which one it is: twinlock-xks (default) or twinlock-dke. Fails if
+Prometheus refuses an expression, or if one names a metric that the service does not
+export or a label that none of its series has: such an alert would stay silent for
 ever. Prints what could not be checked because nothing was counted yet; with
 --all-labels that is a failure, too.
 """
@@ -22,11 +23,11 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-PACKAGING = pathlib.Path(__file__).resolve().parents[3] / "xks-proxy/packaging"
-RULES = PACKAGING / "prometheus-rules.yml"
-DASHBOARD = PACKAGING / "grafana-dashboard.json"
+from common import SERVICE
+
 PATIENCE = 60  # seconds; it takes three
-PREFIX = "twinlock_xks_"
+PREFIX = SERVICE.prefix
+JOB = SERVICE.name
 FROM_PROMETHEUS = {"instance", "job", "le"}
 
 
@@ -59,7 +60,7 @@ def check(ask, expressions):
         if problem:
             complaints.append(f"{name}: {problem}")
         used = metrics_in(expression)
-        complaints += [f"{name}: the proxy exports no {metric}" for metric in sorted(used - names_of(types))]
+        complaints += [f"{name}: the service exports no {metric}" for metric in sorted(used - names_of(types))]
         seen = [series[metric] for metric in used if metric in series]
         unknown |= {metric for metric in used & names_of(types) if metric not in series}
         if used and len(seen) == len(used):
@@ -80,10 +81,10 @@ def rules(ask):
 def dashboard():
     """Each query of a panel, with what Grafana puts in the place of variables."""
     found = {}
-    for panel in json.loads(DASHBOARD.read_text())["panels"]:
+    for panel in json.loads(SERVICE.dashboard.read_text())["panels"]:
         for target in panel.get("targets", []):
-            expression = target["expr"].replace("$__rate_interval", "1m").replace("$instance", ".*")
-            found[f"panel {panel['title']}, {target['refId']}"] = expression.replace("$key_store", ".*")
+            expression = target["expr"].replace("$__rate_interval", "1m")
+            found[f"panel {panel['title']}, {target['refId']}"] = re.sub(r"\$(instance|key_store|key)\b", ".*", expression)
     return found
 
 
@@ -98,12 +99,12 @@ def labels_in(expression):
     return set(matchers) | {label.strip() for found in lists for label in found.split(",") if label.strip()}
 
 
-# === What the proxy exports ===
+# === What the service exports ===
 
 
 def exported(ask):
     """By name, as it is declared: a metric is there before anything was counted."""
-    found = {one["metric"]: one["type"] for one in ask("targets/metadata", match_target='{job="twinlock-xks"}')}
+    found = {one["metric"]: one["type"] for one in ask("targets/metadata", match_target=f'{{job="{JOB}"}}')}
     return {name: kind for name, kind in found.items() if name.startswith(PREFIX)}
 
 
@@ -139,8 +140,8 @@ def prometheus(target):
         config = pathlib.Path(folder) / "prometheus.yml"
         config.write_text(json.dumps({  # JSON is YAML
             "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
-            "rule_files": [str(RULES)],
-            "scrape_configs": [{"job_name": "twinlock-xks", "static_configs": [{"targets": [target]}]}],
+            "rule_files": [str(SERVICE.rules)],
+            "scrape_configs": [{"job_name": JOB, "static_configs": [{"targets": [target]}]}],
         }))
         checked = subprocess.run(["promtool", "check", "config", config], capture_output=True, text=True, check=False)
         if checked.returncode != 0:
@@ -180,7 +181,7 @@ def wait_for_scrapes(ask):
         with contextlib.suppress(urllib.error.URLError, Refused):
             problems = [target["lastError"] for target in ask("targets")["activeTargets"]]
             problem = "".join(problems) or "no scrape yet"
-            scrapes = ask("query", query='count_over_time(up{job="twinlock-xks"}[1m]) and up == 1')["result"]
+            scrapes = ask("query", query=f'count_over_time(up{{job="{JOB}"}}[1m]) and up == 1')["result"]
             if scrapes and int(scrapes[0]["value"][1]) >= 2:
                 return
         time.sleep(0.2)

@@ -7,7 +7,12 @@ import re
 import tempfile
 import unittest
 
-from common import BINARY, PACKAGING, ROOT, SMALL, VERSION, main, run
+from common import BINARY, PACKAGING, ROOT, SERVICE, SMALL, VERSION, main, run
+
+NAME = SERVICE.name
+SCRIPT = ROOT / "scripts" / NAME.replace("twinlock", "package")
+# Something that is in its program.
+CRATES = {"twinlock-xks": "regorus", "twinlock-dke": "jsonwebtoken"}
 
 
 class Package(unittest.TestCase):
@@ -20,7 +25,7 @@ class Package(unittest.TestCase):
         run("dpkg-deb", "--raw-extract", cls.file, cls.tree)
 
     def test_its_program_runs(self):
-        self.assertEqual(run(self.tree / "usr/bin/twinlock-xks", "--version"), f"twinlock-xks {VERSION}\n")
+        self.assertEqual(run(self.tree / "usr/bin" / NAME, "--version"), f"{NAME} {VERSION}\n")
 
     def test_it_says_what_it_needs(self):
         control = (self.tree / "DEBIAN/control").read_text()
@@ -29,7 +34,7 @@ class Package(unittest.TestCase):
 
     def test_only_what_people_change_is_a_conffile(self):
         conffiles = (self.tree / "DEBIAN/conffiles").read_text().split()
-        self.assertEqual(conffiles, ["/etc/logrotate.d/twinlock-xks", "/etc/twinlock-xks/config.toml"])
+        self.assertEqual(conffiles, [f"/etc/logrotate.d/{NAME}", f"/etc/{NAME}/config.toml"])
         self.assertTrue(all((self.tree / name[1:]).is_file() for name in conffiles))
 
     def test_it_enables_and_starts_nothing(self):
@@ -47,9 +52,9 @@ class Package(unittest.TestCase):
         self.assertEqual(said, "")
 
     def test_it_has_the_licences_of_what_is_in_it(self):
-        doc = self.tree / "usr/share/doc/twinlock-xks"
+        doc = self.tree / "usr/share/doc" / NAME
         notices = run("gzip", "-dc", doc / "third-party-licenses.txt.gz")
-        for crate in ("rustls", "cryptoki", "regorus"):
+        for crate in ("rustls", "cryptoki", CRATES[NAME]):
             self.assertRegex(notices, rf"(?m)^{crate} \d")
         self.assertIn("Permission is hereby granted", (doc / "copyright").read_text())
 
@@ -67,7 +72,7 @@ class SameAgain(unittest.TestCase):
         self.assertEqual(*packages)
 
     def test_what_is_no_program_is_refused(self):
-        said = run(ROOT / "scripts/package-xks", "--binary", __file__, "/nonexistent", code=2)
+        said = run(SCRIPT, "--binary", __file__, "/nonexistent", code=2)
         self.assertIn("no program for Linux", said)
 
 
@@ -75,9 +80,9 @@ class Unit(unittest.TestCase):
     def setUp(self):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
-        self.unit = pathlib.Path(folder.name) / "twinlock-xks.service"
+        self.unit = pathlib.Path(folder.name) / f"{NAME}.service"
         # Neither the program nor its manual page is installed here.
-        text = (PACKAGING / "twinlock-xks.service").read_text().replace("/usr/bin/twinlock-xks", str(SMALL))
+        text = (PACKAGING / f"{NAME}.service").read_text().replace(f"/usr/bin/{NAME}", str(SMALL))
         self.unit.write_text(re.sub(r"(?m)^Documentation=.*\n", "", text))
 
     def test_systemd_understands_it(self):
@@ -91,17 +96,17 @@ class Unit(unittest.TestCase):
         with tempfile.TemporaryDirectory() as root:
             (pathlib.Path(root) / "etc").mkdir()
             run("systemd-sysusers", f"--root={root}", PACKAGING / "sysusers.conf")
-            self.assertRegex((pathlib.Path(root) / "etc/passwd").read_text(), r"(?m)^twinlock-xks:.*nologin$")
+            self.assertRegex((pathlib.Path(root) / "etc/passwd").read_text(), r"(?m)^" + NAME + ":.*nologin$")
             if os.geteuid() == 0:
                 run("systemd-tmpfiles", f"--root={root}", "--create", PACKAGING / "tmpfiles.conf")
-                pins = pathlib.Path(root) / "etc/twinlock-xks/pins"
+                pins = pathlib.Path(root) / f"etc/{NAME}/pins"
                 self.assertEqual((pins.stat().st_mode & 0o777, pins.stat().st_uid), (0o700, 0))
 
 
 class Sbom(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.bom = json.loads(run(ROOT / "scripts/sbom", "--package", "twinlock-xks"))
+        cls.bom = json.loads(run(ROOT / "scripts/sbom", "--package", NAME))
 
     def test_it_has_what_the_schema_requires(self):
         """CycloneDX 1.6: bom-1.6.schema.json, "required" of each object, and its patterns."""
@@ -149,7 +154,7 @@ class Sbom(unittest.TestCase):
 
 
 def package(binary, folder, env=None):
-    return pathlib.Path(run(ROOT / "scripts/package-xks", "--binary", binary, folder, env=env).splitlines()[-1])
+    return pathlib.Path(run(SCRIPT, "--binary", binary, folder, env=env).splitlines()[-1])
 
 
 if __name__ == "__main__":
