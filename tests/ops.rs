@@ -17,6 +17,11 @@ fn the_debian_package_of_the_xks_proxy_is_what_it_says() {
 }
 
 #[test]
+fn the_debian_package_of_the_dke_service_is_what_it_says() {
+    passes("packages", DKE);
+}
+
+#[test]
 fn the_image_is_what_it_says() {
     passes("image", XKS);
 }
