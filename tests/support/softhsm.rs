@@ -75,8 +75,8 @@ impl SoftHsm {
         self.init_token(label, PIN);
     }
 
-    /// One more RSA key for decrypting in [`TOKEN`], of 2048 bits: others make them,
-    /// ours does not.
+    /// One more RSA key for decrypting in [`TOKEN`], of 2048 bits, with the
+    /// attributes that others make it with.
     pub(crate) fn add_rsa_2048(&self, label: &str) {
         self.in_child("rsa-2048", label, PIN);
     }
