@@ -60,13 +60,13 @@ class Failed(Exception):
     """A command ended otherwise than it had to."""
 
 
-def run(*command, code=0, env=None, **options):
-    """Its output and errors."""
+def run(*command, code=0, env=None, stderr=subprocess.STDOUT, **options):
+    """Its output and, if nothing else is said, its errors."""
     env = {**os.environ, "SOURCE_DATE_EPOCH": str(SOURCE_DATE), **(env or {})}
-    done = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    done = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, stderr=stderr,
                           text=True, env=env, check=False, **options)
     if done.returncode != code:
-        raise Failed(f"{command[0]} ended with {done.returncode}:\n{done.stdout}")
+        raise Failed(f"{command[0]} ended with {done.returncode}:\n{done.stdout}{done.stderr or ''}")
     return done.stdout
 
 
