@@ -4,5 +4,6 @@
 
 mod answers;
 mod program;
+mod renewals;
 mod rig;
 mod tokens;

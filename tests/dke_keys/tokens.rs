@@ -181,7 +181,7 @@ fn a_person_logs_in_once_and_the_login_is_renewed() {
         assert_eq!(error.kind(), Kind::Denied);
         assert!(error.to_string().contains("is over"), "{error}");
 
-        assert!(forget_login(&file).unwrap());
+        assert!(forget_login(&file, &rig.options(LISTED)).await.unwrap());
         let error = unwrap(&rig.with(rig.login(&file)), &wrapped).await.unwrap_err();
         assert!(error.to_string().contains("nobody is logged in"), "{error}");
     });

@@ -92,8 +92,8 @@ impl Login {
 }
 
 /// Forgets the login that the profile describes; false if there is none.
-pub(crate) fn log_out(access: &Access) -> Result<bool, HolderError> {
-    forget_login(&login(access)?.1)
+pub(crate) async fn log_out(access: &Access) -> Result<bool, HolderError> {
+    forget_login(&login(access)?.1, &reaching(access)?).await
 }
 
 /// True if the settings want a login, and there is none yet.

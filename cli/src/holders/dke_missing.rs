@@ -36,7 +36,7 @@ pub(crate) async fn start_login(_: &Access) -> Result<Login, HolderError> {
     Err(not_built_in(Scheme::Dke))
 }
 
-pub(crate) fn log_out(_: &Access) -> Result<bool, HolderError> {
+pub(crate) async fn log_out(_: &Access) -> Result<bool, HolderError> {
     Err(not_built_in(Scheme::Dke))
 }
 

@@ -38,8 +38,8 @@ pub(crate) fn log_in(app: &App<'_>) -> Result<Outcome, Failure> {
 
 pub(crate) fn log_out(app: &App<'_>) -> Result<Outcome, Failure> {
     let (access, profile) = settings::described_access(app.common, app.environment)?;
-    let removed =
-        holders::dke::log_out(&access).map_err(|error| Failure::from(error).about(profile))?;
+    let removed = holders::runtime()?.block_on(holders::dke::log_out(&access));
+    let removed = removed.map_err(|error| Failure::from(error).about(profile))?;
     let issuer = access.dke.issuer;
     let with = issuer.as_deref().unwrap_or_default();
     let text = match removed {

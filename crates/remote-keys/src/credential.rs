@@ -1,5 +1,7 @@
 //! Secret texts, and where they are: tokens, and what proves who we are.
 
+use std::env::VarError;
+use std::fmt;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -41,7 +43,11 @@ impl Credential {
             Self::File(path) => read_file(path, what),
             Self::Variable(name) => match std::env::var(name).map(Zeroizing::new) {
                 Ok(text) => usable(&text, what, name),
-                Err(_) => Err(misconfigured(format!("found no {what} in the variable {name}"))),
+                Err(VarError::NotPresent) => Err(misconfigured(format!(
+                    "found no {what} in the variable {name}: set it, or say in the profile where \
+                     else it is"
+                ))),
+                Err(VarError::NotUnicode(_)) => Err(unusable(what, name, Flaw::NotAscii)),
             },
         }
     }
@@ -60,11 +66,11 @@ pub(crate) fn read_file(path: &Path, what: &str) -> Result<Zeroizing<String>, Ho
         )));
     }
     // As large as it may become, for what grows leaves copies behind.
-    let mut text = Zeroizing::new(String::with_capacity(MAX_CREDENTIAL_LEN + 2));
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_CREDENTIAL_LEN + 3));
     File::open(path)
-        .and_then(|file| file.take(MAX_CREDENTIAL_LEN as u64 + 2).read_to_string(&mut text))
+        .and_then(|file| file.take(MAX_CREDENTIAL_LEN as u64 + 3).read_to_end(&mut bytes))
         .map_err(|error| cannot(&error))?;
-    usable(&text, what, &place)
+    line_of(&bytes).map_err(|flaw| unusable(what, &place, flaw))
 }
 
 /// A copy of `text` without the line feed at its end.
@@ -73,14 +79,44 @@ pub(crate) fn usable(
     what: &str,
     place: &str,
 ) -> Result<Zeroizing<String>, HolderError> {
-    let text = text.strip_suffix('\n').unwrap_or(text);
-    let text = text.strip_suffix('\r').unwrap_or(text);
-    match check(text) {
-        Some(text) => Ok(Zeroizing::new(text.to_owned())),
-        None => Err(misconfigured(format!(
-            "the {what} in {place} is empty, too long, or no visible ASCII text"
-        ))),
+    line_of(text.as_bytes()).map_err(|flaw| unusable(what, place, flaw))
+}
+
+/// Why something is no credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flaw {
+    Empty,
+    NotAscii,
+    TooLong,
+}
+
+/// `the token in … is …`
+impl fmt::Display for Flaw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("empty"),
+            Self::NotAscii => f.write_str("no single line of visible ASCII text"),
+            Self::TooLong => write!(f, "longer than {MAX_CREDENTIAL_LEN} bytes"),
+        }
     }
+}
+
+/// A copy of the one line that is all there is.
+pub(crate) fn line_of(bytes: &[u8]) -> Result<Zeroizing<String>, Flaw> {
+    let line = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    if line.is_empty() {
+        return Err(Flaw::Empty);
+    }
+    if line.len() > MAX_CREDENTIAL_LEN {
+        return Err(Flaw::TooLong);
+    }
+    let text = std::str::from_utf8(line).ok().and_then(check).ok_or(Flaw::NotAscii)?;
+    Ok(Zeroizing::new(text.to_owned()))
+}
+
+fn unusable(what: &str, place: &str, flaw: Flaw) -> HolderError {
+    misconfigured(format!("the {what} in {place} is {flaw}: put a good one there"))
 }
 
 /// `text` if it can be a header's value: a token is sent as one.
@@ -111,11 +147,20 @@ mod tests {
         assert_eq!(read(b"s.abc\n").unwrap(), "s.abc");
         assert_eq!(read(b"s.abc\r\n").unwrap(), "s.abc");
         assert!(read(&[b'a'; MAX_CREDENTIAL_LEN]).is_ok());
-        let odd: [&[u8]; 6] =
-            [b"", b"\n", b"two\nlines", b"a b", b"\xff", &[b'a'; MAX_CREDENTIAL_LEN + 1]];
-        for bytes in odd {
+        let long = [b'a'; MAX_CREDENTIAL_LEN + 1];
+        let odd: [(&[u8], Flaw); 7] = [
+            (b"", Flaw::Empty),
+            (b"\n", Flaw::Empty),
+            (b"two\nlines", Flaw::NotAscii),
+            (b"a b", Flaw::NotAscii),
+            (b"\xff", Flaw::NotAscii),
+            (&long, Flaw::TooLong),
+            (&[b'a'; 8 * MAX_CREDENTIAL_LEN], Flaw::TooLong),
+        ];
+        for (bytes, flaw) in odd {
             let error = read(bytes).unwrap_err();
             assert!(error.contains("token") && error.contains("secret"), "{error}");
+            assert!(error.contains(&flaw.to_string()), "{error}");
             assert!(!error.contains("lines"), "{error}");
         }
     }

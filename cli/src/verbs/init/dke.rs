@@ -92,7 +92,9 @@ fn confirm(app: &App<'_>, key: &KeySpec, access: &mut Access) -> Result<(), Fail
             access.dke.pins.push(published.pin);
             Ok(())
         }
-        false => Err(Failure::new(Kind::Misconfigured, "the public key was not confirmed")
-            .hint("nothing was written")),
+        false => Err(Failure::new(Kind::Misconfigured, "the public key was not confirmed").hint(
+            "no profile was written; ask the key's owner for its pin and start again, with it \
+                 as --pin",
+        )),
     }
 }

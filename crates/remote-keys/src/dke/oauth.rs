@@ -168,6 +168,9 @@ pub(super) async fn grant_of(
         Grant::Device(code) => {
             form.add("grant_type", "urn:ietf:params:oauth:grant-type:device_code");
             form.add("device_code", code);
+            // RFC 8707 section 2.2: without it, some issuers give a token that is for
+            // themselves. The scope is the one that the person has seen.
+            form.add_resource(client);
         }
         Grant::Secret(secret) => {
             form.add("grant_type", "client_credentials");
@@ -336,10 +339,12 @@ impl Form {
 
     /// What the token is to be good for.
     pub(super) fn add_what_for(&mut self, client: &OauthClient) {
-        let names = [("scope", &client.scope), ("resource", &client.resource)];
-        for (name, value) in names {
-            value.iter().for_each(|value| self.add(name, value));
-        }
+        client.scope.iter().for_each(|scope| self.add("scope", scope));
+        self.add_resource(client);
+    }
+
+    fn add_resource(&mut self, client: &OauthClient) {
+        client.resource.iter().for_each(|resource| self.add("resource", resource));
     }
 
     pub(super) fn text(&self) -> &str {

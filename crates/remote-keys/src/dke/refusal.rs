@@ -7,9 +7,10 @@ use super::client::Answer;
 use super::{misconfigured, wire};
 use crate::https::{causes, is_about_tls};
 
-/// What `twinlock-dke` calls a key that is switched off. The protocol has no word
-/// for it.
+/// What `twinlock-dke` calls a key that is switched off, and a caller who is not
+/// among those who may. The protocol has no word for either.
 const DISABLED: &str = "key_disabled";
+const FORBIDDEN: &str = "forbidden";
 
 /// True for a service that is throttling, starting, broken, or that lost one
 /// that it needs.
@@ -36,6 +37,10 @@ pub(super) fn refused(call: &Call<'_>, answer: &Answer) -> HolderError {
             HolderErrorKind::Disabled,
             format!("{subject} is switched off: ask whoever keeps it"),
         ),
+        (403, Operation::Decrypt) if wire::is_error(&answer.body, FORBIDDEN) => denied(format!(
+            "the service says that you may not decrypt with {subject}: ask whoever keeps it, or \
+             log in as somebody who may"
+        )),
         (403, Operation::Decrypt) => denied(format!(
             "the service says that you may not decrypt with {subject}, or the key is switched off: \
              ask whoever keeps it"
@@ -44,8 +49,8 @@ pub(super) fn refused(call: &Call<'_>, answer: &Answer) -> HolderError {
         (400 | 404, _) => HolderError::new(
             HolderErrorKind::NotFound,
             format!(
-                "the service knows no {subject}: check host, prefix and name, in which upper and \
-                 lower case differ"
+                "the service knows no {subject}, or it is switched off: check host, prefix and \
+                 name, in which upper and lower case differ, or ask whoever keeps it"
             ),
         ),
         (300..=399, _) => call.failed(&format!(

@@ -11,9 +11,9 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::secret;
 use crate::dke::call::Deadline;
-use crate::dke::misconfigured;
 use crate::dke::oauth::{Granted, OauthClient};
 use crate::dke::token::Token;
+use crate::dke::{Options, misconfigured};
 
 /// The longest file that is read, in bytes: two tokens and names.
 const MAX_LEN: usize = 64 * 1024;
@@ -114,12 +114,19 @@ impl Kept {
     }
 }
 
-/// Forgets the login that `file` keeps; false if there is none. Its tokens stay
-/// good until they end by themselves, for whoever has a copy.
+/// Forgets the login that `file` keeps; false if there is none. Whoever is renewing
+/// it is waited for, and finds it gone afterwards. Of `options`, the time for each
+/// call counts. Its tokens stay good until they end by themselves, for whoever has a
+/// copy.
 ///
 /// # Errors
-/// When the file cannot be removed.
-pub fn forget_login(file: &Path) -> Result<bool, HolderError> {
+/// When the file cannot be removed, and when its renewal takes too long.
+pub async fn forget_login(file: &Path, options: &Options) -> Result<bool, HolderError> {
+    // Without one, no folder is made for its lock.
+    if !file.exists() {
+        return Ok(false);
+    }
+    let _lock = Lock::take(file, Deadline::within(options.deadline)).await?;
     match fs::remove_file(file) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -151,7 +158,10 @@ impl Lock {
                 Err(fs::TryLockError::WouldBlock) => {
                     return Err(HolderError::new(
                         twinlock_keys::HolderErrorKind::TimedOut,
-                        format!("another program is renewing the login {}", path.display()),
+                        format!(
+                            "another program is renewing the login {}: try again when it is done",
+                            path.display()
+                        ),
                     ));
                 }
                 Err(fs::TryLockError::Error(error)) => return Err(cannot(error)),
@@ -240,6 +250,12 @@ mod tests {
         OauthClient::new("https://issuer.example", "cli").scope("a b")
     }
 
+    fn forget(path: &Path) -> Result<bool, HolderError> {
+        let options = Options::new().deadline(Duration::from_millis(100));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.unwrap().block_on(forget_login(path, &options))
+    }
+
     fn granted(text: &str) -> Granted {
         serde_json::from_str(text).unwrap()
     }
@@ -263,9 +279,25 @@ mod tests {
             let error = Kept::read(&path, &other).err().unwrap();
             assert!(error.to_string().contains("twinlock login"), "{error}");
         }
-        assert_eq!(forget_login(&path), Ok(true));
-        assert_eq!(forget_login(&path), Ok(false));
+        assert_eq!(forget(&path), Ok(true));
+        assert_eq!(forget(&path), Ok(false));
         assert!(Kept::read(&path, &client()).err().unwrap().to_string().contains("nobody"));
+    }
+
+    #[test]
+    fn a_login_that_is_being_renewed_is_not_forgotten_meanwhile() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("logins/one.json");
+        assert_eq!(forget(&path), Ok(false));
+        assert!(!path.parent().unwrap().exists(), "nothing is made for what is not there");
+        Kept::new(&client(), &granted(r#"{"access_token":"at"}"#)).write(&path).unwrap();
+        let renewing = private().create(true).truncate(false).open(beside(&path, "lock")).unwrap();
+        renewing.lock().unwrap();
+        let error = forget(&path).unwrap_err();
+        assert_eq!(error.kind(), twinlock_keys::HolderErrorKind::TimedOut);
+        assert!(error.to_string().contains("another program"), "{error}");
+        drop(renewing);
+        assert_eq!(forget(&path), Ok(true));
     }
 
     #[test]

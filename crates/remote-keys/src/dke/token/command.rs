@@ -8,7 +8,7 @@ use twinlock_keys::{HolderError, HolderErrorKind};
 use zeroize::Zeroizing;
 
 use super::super::misconfigured;
-use crate::credential::{MAX_CREDENTIAL_LEN, usable};
+use crate::credential::{Flaw, MAX_CREDENTIAL_LEN, line_of};
 
 /// Runs the program of these words and returns what it prints, a line of at most
 /// 16 KiB. The caller's deadline ends it. It sees our stderr, for what it has to
@@ -33,13 +33,22 @@ pub(super) async fn run(words: &[String]) -> Result<Zeroizing<String>, HolderErr
         if !status.success() {
             return Err(HolderError::new(
                 HolderErrorKind::Denied,
-                format!("the command for a token, {program}, failed ({status}): run it by hand"),
+                format!("the command for a token, {program}, failed ({status}): {RUN_IT}"),
             ));
         }
     }
-    let place = format!("what {program} printed");
-    usable(std::str::from_utf8(&printed).unwrap_or_default(), "token", &place)
+    line_of(&printed).map_err(|flaw| {
+        let printed = match flaw {
+            Flaw::Empty => "nothing".to_owned(),
+            Flaw::NotAscii => "something else than one line of visible ASCII text".to_owned(),
+            Flaw::TooLong => format!("more than {MAX_CREDENTIAL_LEN} bytes"),
+        };
+        misconfigured(format!("the command for a token, {program}, printed {printed}: {RUN_IT}"))
+    })
 }
+
+/// Its words are not repeated: they may have secrets in them.
+const RUN_IT: &str = "run it by hand, as token_command in the profile's [dke] has it";
 
 #[cfg(test)]
 #[cfg(unix)]
@@ -69,11 +78,18 @@ mod tests {
     #[test]
     fn what_is_no_token_is_refused_and_not_repeated() {
         in_runtime(async {
-            let endless = "yes secret | tr -d '\\n'";
-            for script in ["true", "echo", "echo secret; echo b", "printf 'secret\\377'", endless] {
+            for (script, printed) in [
+                ("true", "nothing"),
+                ("echo", "nothing"),
+                ("echo secret; echo b", "something else"),
+                ("printf 'secret\\377'", "something else"),
+                ("yes secret | tr -d '\\n'", "more than 16384 bytes"),
+            ] {
                 let error = shell(script).await.unwrap_err();
                 assert_eq!(error.kind(), HolderErrorKind::Misconfigured, "{script}: {error}");
-                assert!(!error.to_string().contains("secret"), "{error}");
+                let text = error.to_string();
+                assert!(text.contains(&format!("sh, printed {printed}")), "{script}: {text}");
+                assert!(text.contains("run it by hand") && !text.contains("secret"), "{text}");
             }
         });
     }
