@@ -5,6 +5,7 @@
 mod callers;
 mod client;
 mod decrypting;
+mod desk;
 mod faults;
 mod groups;
 mod hostile;

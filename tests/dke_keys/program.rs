@@ -4,6 +4,7 @@ use super::rig::{LISTED, NAME, Rig, UNLISTED};
 use crate::support::cli::{Dir, Ended};
 use crate::support::key_service::{CLIENT, RsaKey, SCOPE, ServedKey, token_number};
 use crate::support::softhsm::{SoftHsm, uri_in, write_private};
+use crate::support::terminal::OnTerminal;
 use crate::support::tls::Authority;
 
 /// A home of one person, who has no token of PKCS#11.
@@ -149,6 +150,74 @@ fn init_trusts_a_public_key_only_if_somebody_does() {
     assert_eq!((of_key("public key"), of_key("round trip")), ("ok".into(), "ok".into()));
     let shown = dir.run(["config", "show"]).ok();
     assert!(shown.text().contains(&pin), "{}", shown.text());
+}
+
+/// A new home, and `init` there with a key of the service and no pin.
+fn init_without_pin(rig: &Rig) -> (Dir, Vec<String>) {
+    let dir = Dir::new();
+    let token = dir.home().join("token");
+    write_private(&token, LISTED);
+    let (uri, ca) = (rig.uri(), Authority::trusted().certificate());
+    let (ca, token) = (ca.to_str().unwrap(), token.to_str().unwrap());
+    let words = ["init", "--dev-provider", "--customer", &uri, "--ca-file", ca, "--token-file"];
+    let args = words.into_iter().chain([token]).map(str::to_owned).collect();
+    (dir, args)
+}
+
+fn config_in(dir: &Dir) -> Option<String> {
+    std::fs::read_to_string(dir.home().join(".config/twinlock/config.toml")).ok()
+}
+
+#[test]
+fn init_trusts_what_somebody_at_the_terminal_says_yes_to() {
+    let rig = Rig::new();
+    let (dir, args) = init_without_pin(&rig);
+    let mut command = dir.command();
+    command.args(args);
+    let mut init = OnTerminal::run(command);
+    init.wait_for("Type yes to trust it:");
+    assert_eq!(config_in(&dir), None, "nothing is written before the answer");
+    init.type_in("yes\n");
+    let ended = init.end().ok();
+    let pin = RsaKey::of(1).pin;
+    for shown in [&rig.uri(), &pin, "Ask the key's owner"] {
+        assert!(ended.stderr.contains(shown), "{}", ended.stderr);
+    }
+    assert!(ended.text().contains("works"), "{}", ended.text());
+    assert!(config_in(&dir).unwrap().contains(&pin));
+    dir.write("a", "secret");
+    dir.run(["encrypt", "a"]).ok();
+    assert_eq!(dir.run(["decrypt", "a.twl", "-o", "-"]).ok().stdout, b"secret");
+}
+
+#[test]
+fn init_takes_nothing_but_yes_for_a_yes() {
+    const END: &str = "\x04"; // as Ctrl-D types it
+    let rig = Rig::new();
+    for answer in ["no\n", "y\n", "YES\n", "yes, I think\n", "\n", END] {
+        let (dir, args) = init_without_pin(&rig);
+        let mut command = dir.command();
+        command.args(args);
+        let mut init = OnTerminal::run(command);
+        init.wait_for("Type yes to trust it:");
+        init.type_in(answer);
+        let ended = init.end().with(2);
+        assert!(ended.stderr.contains("was not confirmed"), "{answer:?}: {}", ended.stderr);
+        assert!(ended.stderr.contains("no profile was written"), "{answer:?}: {}", ended.stderr);
+        assert_eq!(config_in(&dir), None, "{answer:?}");
+    }
+    assert_eq!(rig.proxy.count("decrypt"), 0);
+}
+
+#[test]
+fn init_takes_no_yes_that_nobody_typed() {
+    let rig = Rig::new();
+    let (dir, args) = init_without_pin(&rig);
+    let ended = dir.run_with(args.iter().map(String::as_str), b"yes\n").with(2);
+    let said = &ended.stderr;
+    assert!(said.contains("no terminal") && said.contains("--pin"), "{said}");
+    assert!(said.contains(&RsaKey::of(1).pin), "it is shown: {said}");
+    assert_eq!(config_in(&dir), None);
 }
 
 #[test]

@@ -23,6 +23,7 @@ pub(crate) mod proxy;
 pub(crate) mod service;
 pub(crate) mod slapd;
 pub(crate) mod softhsm;
+pub(crate) mod terminal;
 pub(crate) mod tls;
 
 use std::env;
