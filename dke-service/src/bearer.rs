@@ -3,7 +3,7 @@
 //!
 //! A token is believed when an issuer's published key has signed it and its
 //! claims say that it is for this service. The `iss` that it claims only chooses
-//! among the configured issuers; nothing else of it is used before the signature
+//! among the configured issuers; nothing else of it is read before the signature
 //! was verified, and no key or address is ever taken from it.
 //!
 //! # The keys of an issuer
@@ -132,7 +132,7 @@ impl Bearer {
     /// When the token is no good, or when that cannot be told now.
     pub async fn verify(&self, token: &str) -> Result<Caller, Unverified> {
         let token = Token::parse(token).map_err(Unverified::Invalid)?;
-        let named = |issuer: &&Arc<Issuer>| token.issuer() == Some(issuer.name());
+        let named = |issuer: &&Arc<Issuer>| token.issuer.as_deref() == Some(issuer.name());
         match self.issuers.iter().find(named) {
             Some(issuer) => issuer.verify(token).await,
             None => Err(Unverified::Invalid("the token is of an issuer that is not trusted")),

@@ -5,10 +5,15 @@ use std::net::{Shutdown, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
+
 use super::client;
-use super::issuer::{ALICE, Token};
-use super::service::{Dke, HOST, NEW, confidential, decrypt_body, decrypt_request, path_of};
+use super::issuer::{ALICE, ISSUER, Token};
+use super::service::{
+    Dke, HOST, NEW, confidential, decrypt_body, decrypt_request, eventually, path_of,
+};
 use crate::support::http::Message;
+use crate::support::proxy::Fault;
 use crate::support::tls::{self, Authority, handshake};
 use crate::xks_proxy::proxy::Proxy;
 
@@ -111,6 +116,40 @@ fn a_long_body_without_a_token_takes_no_memory_and_no_token() {
     let grown = dke.peak_memory().saturating_sub(memory);
     assert!(grown < 20 << 20, "{grown} bytes");
     assert_eq!(dke.decryptions(), decryptions);
+}
+
+/// A token is made of whatever its maker likes. While the keys of its issuer are
+/// waited for it takes no more than its own length.
+#[test]
+fn made_up_tokens_that_wait_for_keys_take_no_memory() {
+    const AT_A_TIME: u64 = 200;
+    let mut dke = Dke::prepared();
+    dke.write_config(&dke.config());
+    dke.issuer.fail(&Fault::Delay(Duration::from_secs(60)));
+    dke.run();
+    eventually("it listens", || TcpStream::connect(dke.address).is_ok());
+    let connect = |_| client::connect(dke.address, HOST, dke.authority.client()).unwrap();
+    let mut connections: Vec<_> = (0..AT_A_TIME).map(connect).collect();
+    let memory = dke.peak_memory();
+    // Objects of one member each, a hundred times as long in memory. Nobody signed it.
+    let claims = format!("{{\"iss\":\"{ISSUER}\",\"a\":[{}{{}}]}}", "{\"\":0},".repeat(1400));
+    let good = Token::of(ALICE).signed();
+    let (header, _) = good.split_once('.').unwrap();
+    let token = format!("{header}.{}.AAAA", BASE64_URL_SAFE_NO_PAD.encode(claims));
+    assert!((12 << 10..16 << 10).contains(&token.len()), "{}", token.len());
+    let head = format!(
+        "POST {} HTTP/1.1\r\nhost: {HOST}\r\nauthorization: Bearer {token}\r\n\
+         connection: close\r\ncontent-length: 0\r\n\r\n",
+        confidential(NEW)
+    );
+    connections.iter_mut().for_each(|it| it.write_all(head.as_bytes()).unwrap());
+    for mut connection in connections {
+        let mut answer = Vec::new();
+        let _ = connection.read_to_end(&mut answer);
+        assert!(answer.starts_with(b"HTTP/1.1 503"), "{}", String::from_utf8_lossy(&answer));
+    }
+    let each = dke.peak_memory().saturating_sub(memory) / AT_A_TIME;
+    assert!(each < 150 << 10, "{each} bytes each, with the buffers of a connection");
 }
 
 /// Whatever comes, and however much of it: the token is asked for those who may,

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwapOption;
+use serde_json::Value;
 use tokio::sync::watch;
 
 use super::claims::Rules;
@@ -76,8 +77,13 @@ impl Issuer {
         if !candidates.iter().any(verifies) {
             return Err(invalid("the signature of the token is wrong"));
         }
-        self.rules.check(&token.claims, SystemTime::now()).map_err(invalid)?;
-        Ok(Caller::new(Arc::clone(&self.name), token.claims))
+        let claims = token.claims().map_err(invalid)?;
+        // The same claims as before, read by another reader.
+        if claims.get("iss").and_then(Value::as_str) != Some(self.name()) {
+            return Err(invalid("the token is of an issuer that is not trusted"));
+        }
+        self.rules.check(&claims, SystemTime::now()).map_err(invalid)?;
+        Ok(Caller::new(Arc::clone(&self.name), claims))
     }
 
     /// The keys, fetched anew if the token names another one and that is allowed.

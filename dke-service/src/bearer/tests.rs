@@ -120,7 +120,7 @@ async fn claims_that_are_not_ours_are_refused() {
         (json!({"appid": "other", "azp": "office"}), "another application"),
         (json!({"appid": null}), "another application"),
         (json!({"iss": "https://sts.windows.net/x/"}), "not trusted"),
-        (json!({"iss": [issuer.name]}), "not trusted"),
+        (json!({"iss": [issuer.name]}), "malformed"),
         (json!({"iss": null}), "not trusted"),
         (json!({"iss": issuer.name.trim_end_matches('/')}), "not trusted"),
     ] {
@@ -209,10 +209,9 @@ async fn what_is_no_token_is_refused_before_anything_is_fetched() {
             with_claims(format!("{{\"iss\":\"{0}\",\"iss\":\"{0}\"}}", issuer.name).as_bytes()),
         ),
         (
-            "twice a user",
+            "twice an issuer, once escaped",
             with_claims(
-                format!("{{\"iss\":\"{}\",\"upn\":\"a\",\"\\u0075pn\":\"b\"}}", issuer.name)
-                    .as_bytes(),
+                format!("{{\"iss\":\"{0}\",\"\\u0069ss\":\"{0}\"}}", issuer.name).as_bytes(),
             ),
         ),
         ("twice an algorithm", with_header(br#"{"alg":"none","alg":"RS256"}"#)),
@@ -226,6 +225,28 @@ async fn what_is_no_token_is_refused_before_anything_is_fetched() {
         refused(&bearer, &token).await;
         assert_eq!(issuer.fetches(), 0, "{what}");
     }
+}
+
+/// Even of a token that the issuer has signed.
+#[tokio::test]
+async fn claims_that_are_there_twice_are_refused() {
+    let issuer = FakeIssuer::start().await;
+    let bearer = issuer.bearer(|_| {});
+    let header = json!({"alg": "RS256", "kid": "k1"});
+    let signed = |claims: &str| {
+        let head = format!("{}.{}", encoded(&header), BASE64URL.encode(claims));
+        let signature = crypto::sign(head.as_bytes(), &RSA.signs, Algorithm::RS256).unwrap();
+        format!("{head}.{signature}")
+    };
+    let good = issuer.claims().to_string();
+    assert!(bearer.verify(&signed(&good)).await.is_ok());
+    let with = |more: &str| signed(&format!("{},{more}}}", good.strip_suffix('}').unwrap()));
+    for more in [r#""upn":"mallory""#, r#""\u0075pn":"mallory""#, r#""a":{"b":1,"b":2}"#] {
+        let told = refused(&bearer, &with(more)).await;
+        assert!(told.contains("malformed"), "{more}: {told}");
+    }
+    let deep = format!(r#""a":{}{}"#, "[".repeat(1000), "]".repeat(1000));
+    assert!(refused(&bearer, &with(&deep)).await.contains("malformed"));
 }
 
 #[tokio::test]
@@ -252,7 +273,8 @@ proptest! {
         let parsed = Token::parse(&token).unwrap();
         prop_assert_eq!(parsed.message, head);
         prop_assert_eq!(parsed.signature, signature);
-        prop_assert_eq!(parsed.issuer(), Some(claims.as_str()));
+        prop_assert_eq!(parsed.issuer.as_deref(), Some(claims.as_str()));
+        prop_assert_eq!(&parsed.claims().unwrap()["iss"], claims.as_str());
     }
 }
 
