@@ -6,6 +6,7 @@ mod callers;
 mod client;
 mod decrypting;
 mod desk;
+mod exchanged;
 mod faults;
 mod groups;
 mod hostile;

@@ -1,6 +1,7 @@
 //! What goes on beside requests: looking at tokens, looking for keys, fetching
 //! issuers' keys.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -8,6 +9,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use twinlock_service::readiness::Condition;
 
 use crate::health;
+use crate::key::Generation;
 use crate::metrics::Metrics;
 use crate::server::Server;
 
@@ -28,11 +30,13 @@ pub async fn look_at_tokens(server: &Server, ready: &Condition) {
 }
 
 /// Looks for one key after the other, and for those that a token lacks. The
-/// service is not ready while two of them turn out to be one.
+/// service is not ready while a token has another key under a label than it had.
+/// Two keys that turn out to be one are not served any more, and all others are.
 ///
 /// One in a second: on some tokens a search takes as long as there are keys.
 pub async fn look_for_keys(server: &Server, ready: &Condition) {
     let mut tick = ticks(Duration::from_secs(1));
+    let mut known = HashSet::new();
     for turn in 0_usize.. {
         tick.tick().await;
         let state = server.state();
@@ -48,7 +52,13 @@ pub async fn look_for_keys(server: &Server, ready: &Condition) {
                 tracing::warn!(key = &*generation.name, %error, "a token does not have the key");
             }
         }
-        ready.set(state.conflict().map_or(Ok(()), Err));
+        for (generation, problem) in state.look_for_conflicts() {
+            if known.insert(problem.clone()) {
+                tracing::error!(key = &*generation.name, problem, "a key is not served");
+            }
+        }
+        let replaced = state.replaced();
+        ready.set(if replaced.is_empty() { Ok(()) } else { Err(replaced.join("; ")) });
     }
 }
 
@@ -77,6 +87,9 @@ pub async fn show(server: &Server, metrics: &Metrics) {
         for (issuer, age) in state.bearer.ages_of_keys() {
             metrics.issuer_keys_age(issuer, age);
         }
+        let is_wrong =
+            |it: &&Generation| it.conflict().is_some() || it.members().replaced().is_some();
+        metrics.key_problems(state.generations().filter(is_wrong).count());
         for hsm in &state.hsms {
             metrics.works(hsm.name(), hsm.problem().is_none());
             if let Some(token) = hsm.token() {

@@ -1,6 +1,7 @@
 //! `check-config`: whether a configuration can be served, found out before it is.
 
 use std::collections::HashMap;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io::Write as _;
 use std::path::Path;
@@ -9,7 +10,7 @@ use std::process::ExitCode;
 use twinlock_pkcs11::{KeyFacts, Pkcs11Error, TokenFacts};
 use twinlock_service::tls::Tls;
 
-use crate::config::Config;
+use crate::config::{Config, SpkiSha256};
 use crate::failure::Failure;
 use crate::key::Generation;
 use crate::state::State;
@@ -78,9 +79,9 @@ async fn check(state: &State) -> Report {
         let found = generation.look_up().await;
         look_at(generation, found, &mut report);
     }
-    if let Some(problem) = state.conflict() {
-        report.bad(format!("key {problem}"));
-    }
+    let conflicts: BTreeSet<_> = state.look_for_conflicts().into_iter().map(|it| it.1).collect();
+    conflicts.iter().for_each(|problem| report.bad(format!("key {problem}")));
+    state.replaced().iter().for_each(|problem| report.bad(format!("key {problem}")));
     state.bearer.refresh().await;
     let problems = state.bearer.problems();
     problems.iter().for_each(|problem| report.bad(format!("issuer: {problem}")));
@@ -106,12 +107,14 @@ fn look_at(generation: &Generation, found: Result<(), Pkcs11Error>, report: &mut
     if let Err(error) = found {
         report.bad(format!("key {name}: {error}"));
     }
-    for (hsm, facts, is_unpadded_by_token) in generation.members().facts() {
-        let padding = if is_unpadded_by_token { "by the token" } else { "by us" };
+    for (hsm, key) in generation.members().keys() {
+        let facts = key.facts();
+        let padding = if key.is_unpadded_by_token() { "by the token" } else { "by us" };
         report.good(format!(
-            "key {name}: {object:?} on {}, {}, OAEP {padding}, as {kid}",
+            "key {name}: {object:?} on {}, {}, OAEP {padding}, as {kid}, spki_sha256 {}",
             hsm.name(),
-            described(facts)
+            described(facts),
+            SpkiSha256(key.public_key().spki_sha256()),
         ));
     }
 }

@@ -149,6 +149,31 @@ pub struct GenerationSettings {
     pub id: KeyId,
     /// The label of the private key on each token (`CKA_LABEL`).
     pub object: String,
+    /// The public key that it is; the first that a token shows if not said.
+    pub spki_sha256: Option<SpkiSha256>,
+}
+
+/// The SHA-256 of a public key's `SubjectPublicKeyInfo` (DER), in hexadecimal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpkiSha256(pub [u8; 32]);
+
+impl fmt::Display for SpkiSha256 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl<'de> Deserialize<'de> for SpkiSha256 {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|it| u8::try_from(it).ok());
+        let bytes = text.as_bytes().chunks(2).map(|pair| match pair {
+            [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
+            _ => None,
+        });
+        let bytes = bytes.collect::<Option<Vec<_>>>().and_then(|bytes| bytes.try_into().ok());
+        bytes.map(Self).ok_or_else(|| de::Error::custom("spki_sha256 has 64 hexadecimal digits"))
+    }
 }
 
 /// Longest time for which clients may keep a public key: a rotation reaches them

@@ -1,16 +1,14 @@
 //! The keys that clients know, and the keys on tokens beneath them.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use twinlock_pkcs11::{
-    ErrorKind, Fleet, FleetOptions, KeyFacts, Pkcs11Error, RsaKey, RsaPublicKey,
-};
+use arc_swap::{ArcSwap, ArcSwapOption};
+use twinlock_pkcs11::{ErrorKind, Fleet, FleetOptions, Pkcs11Error, RsaKey, RsaPublicKey};
 use twinlock_service::limit::Rate;
 
 use crate::access::Access;
-use crate::config::{Config, GenerationSettings, KeySettings, KeyState, Purpose};
+use crate::config::{Config, GenerationSettings, KeySettings, KeyState, Purpose, SpkiSha256};
 use crate::hsm::Hsm;
 use crate::route::{KeyId, KeyName};
 
@@ -38,7 +36,13 @@ pub struct Generation {
     pub(crate) name: Arc<str>,
     hsms: Vec<Arc<Hsm>>,
     hedge_after: Option<Duration>,
+    /// The public key that it is, by its SHA-256: as the configuration says, or the
+    /// first that a token showed. A label is no name: whoever may write to a token
+    /// can give it to another key, and files would be protected under that one.
+    pin: OnceLock<[u8; 32]>,
     members: ArcSwap<Members>,
+    /// Why it must not be used, if it must not.
+    conflict: ArcSwapOption<String>,
 }
 
 /// Where a key was found.
@@ -48,6 +52,8 @@ pub(crate) struct Members {
     fleet: Option<Fleet<RsaKey>>,
     /// Why it is nowhere, if it is.
     error: Option<Pkcs11Error>,
+    /// Which token has another key under its label, if one has.
+    replaced: Option<String>,
 }
 
 impl Key {
@@ -105,7 +111,9 @@ impl Generation {
             name: format!("{}:{}", key.name, settings.number).into(),
             hsms,
             hedge_after: config.hedge_after_ms.map(Duration::from_millis),
+            pin: settings.spki_sha256.map_or_else(OnceLock::new, |pin| OnceLock::from(pin.0)),
             members: ArcSwap::from_pointee(Members::none()),
+            conflict: ArcSwapOption::empty(),
         }
     }
 
@@ -118,13 +126,37 @@ impl Generation {
         self.hsms.iter().any(|it| std::ptr::eq(&**it, hsm))
     }
 
-    /// Knows it where another generation did, of the same object: before a reload.
+    /// True if that one is the same object of the same token: before a reload.
+    pub(crate) fn is_of_object_of(&self, other: &Self) -> bool {
+        let is_on = |hsm: &Arc<Hsm>| other.hsms.iter().any(|it| it.name() == hsm.name());
+        self.object == other.object && self.hsms.iter().any(is_on)
+    }
+
+    /// Knows of it what that one did, unless the configuration says otherwise.
     pub(crate) fn inherit(&self, before: &Self) {
+        if let Some(pin) = before.pin.get() {
+            self.pin.get_or_init(|| *pin);
+        }
         let members = before.members();
-        let is_kept =
-            |(hsm, _): &&(Arc<Hsm>, RsaKey)| self.hsms.iter().any(|it| Arc::ptr_eq(it, hsm));
+        let is_kept = |(hsm, key): &&(Arc<Hsm>, RsaKey)| {
+            self.is_its(key) && self.hsms.iter().any(|it| Arc::ptr_eq(it, hsm))
+        };
         let keys = members.keys.iter().filter(is_kept).cloned().collect();
-        self.members.store(Arc::new(Members::new(keys, self.hedge_after, None)));
+        self.members.store(Arc::new(Members::new(keys, self.hedge_after)));
+    }
+
+    /// True unless it is known to be another key.
+    fn is_its(&self, key: &RsaKey) -> bool {
+        self.pin.get().is_none_or(|pin| *pin == key.public_key().spki_sha256())
+    }
+
+    /// Why it must not be used, if it must not.
+    pub(crate) fn conflict(&self) -> Option<Arc<String>> {
+        self.conflict.load_full()
+    }
+
+    pub(crate) fn set_conflict(&self, conflict: Option<String>) {
+        self.conflict.store(conflict.map(Arc::new));
     }
 
     /// True if some token that should have it does not, as far as is known.
@@ -133,7 +165,8 @@ impl Generation {
     }
 
     /// Looks for it on each of its tokens. Where a token does not answer, what
-    /// was known of it stays: an outage does not make a key unknown.
+    /// was known of it stays: an outage does not make a key unknown. The same where
+    /// a token has another key under its label, which is not used.
     ///
     /// # Errors
     /// What the first token said that did not do it, but for those that miss it.
@@ -141,8 +174,14 @@ impl Generation {
         let before = self.members();
         let mut keys = Vec::with_capacity(self.hsms.len());
         let mut failed: Option<Pkcs11Error> = None;
+        let mut replaced = None;
         for hsm in &self.hsms {
             match hsm.key(&self.object).await {
+                Ok(key) if !self.is_its(&key) => {
+                    replaced = Some(self.replaced_on(hsm, &key));
+                    let known = before.key_on(hsm);
+                    keys.extend(known.map(|key| (Arc::clone(hsm), key.clone())));
+                }
                 Ok(key) => keys.push((Arc::clone(hsm), key)),
                 Err(error) => {
                     let known = before.key_on(hsm).filter(|_| error.kind() != ErrorKind::NotFound);
@@ -153,8 +192,29 @@ impl Generation {
                 }
             }
         }
-        self.members.store(Arc::new(Members::new(keys, self.hedge_after, failed.clone())));
+        if let Some((_, key)) = keys.first() {
+            self.pin.get_or_init(|| key.public_key().spki_sha256());
+        }
+        if let Some(problem) = replaced.as_ref().filter(|_| before.replaced.is_none()) {
+            tracing::error!(key = &*self.name, problem, "a key is not the one that it was");
+        }
+        let members = Members::new(keys, self.hedge_after);
+        self.members.store(Arc::new(Members { error: failed.clone(), replaced, ..members }));
         failed.map_or(Ok(()), Err)
+    }
+
+    fn replaced_on(&self, hsm: &Hsm, key: &RsaKey) -> String {
+        let pin = |pin: [u8; 32]| SpkiSha256(pin).to_string();
+        format!(
+            "{}: under the label {:?} {} has the public key {} in the place of {}, and it is not \
+             used. If that is intended, say so by spki_sha256; otherwise somebody who should not \
+             writes to the token",
+            self.name,
+            self.object,
+            hsm.name(),
+            pin(key.public_key().spki_sha256()),
+            self.pin.get().copied().map(pin).unwrap_or_default(),
+        )
     }
 }
 
@@ -168,18 +228,19 @@ impl Members {
         Some(format!("{} has another key than {}", other.name(), first.name()))
     }
 
-    fn none() -> Self {
-        Self { keys: Vec::new(), fleet: None, error: None }
+    /// A token that has another key under the label than it had, or should have.
+    pub(crate) fn replaced(&self) -> Option<&str> {
+        self.replaced.as_deref()
     }
 
-    fn new(
-        keys: Vec<(Arc<Hsm>, RsaKey)>,
-        hedge_after: Option<Duration>,
-        error: Option<Pkcs11Error>,
-    ) -> Self {
+    fn none() -> Self {
+        Self { keys: Vec::new(), fleet: None, error: None, replaced: None }
+    }
+
+    fn new(keys: Vec<(Arc<Hsm>, RsaKey)>, hedge_after: Option<Duration>) -> Self {
         let options = FleetOptions { hedge_after };
         let fleet = Fleet::new(keys.iter().map(|(_, key)| key.clone()).collect(), options).ok();
-        Self { keys, fleet, error }
+        Self { keys, fleet, ..Self::none() }
     }
 
     pub(crate) fn fleet(&self) -> Option<&Fleet<RsaKey>> {
@@ -200,10 +261,9 @@ impl Members {
         self.keys.get(member).map(|(hsm, _)| hsm)
     }
 
-    /// Each token with what it says of the key, and whether it takes the padding
-    /// off itself.
-    pub(crate) fn facts(&self) -> impl Iterator<Item = (&Hsm, &KeyFacts, bool)> {
-        self.keys.iter().map(|(hsm, key)| (&**hsm, key.facts(), key.is_unpadded_by_token()))
+    /// Each token with its key.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = (&Hsm, &RsaKey)> {
+        self.keys.iter().map(|(hsm, key)| (&**hsm, key))
     }
 
     fn key_on(&self, hsm: &Arc<Hsm>) -> Option<&RsaKey> {

@@ -34,6 +34,7 @@ pub struct Metrics {
     tokens: Family<TokenLabels, Counter>,
     issuer_problems: Gauge,
     issuer_keys_age: Family<IssuerLabels, Gauge>,
+    key_problems: Gauge,
     /// When the certificate expires, in seconds since 1970.
     pub certificate_expires: Gauge,
     reloads: Family<ReloadLabels, Counter>,
@@ -101,6 +102,7 @@ impl Metrics {
             tokens: Family::default(),
             issuer_problems: Gauge::default(),
             issuer_keys_age: Family::default(),
+            key_problems: Gauge::default(),
             certificate_expires: Gauge::default(),
             reloads: Family::default(),
         };
@@ -144,6 +146,11 @@ impl Metrics {
             "issuer_problems",
             "Issuers of tokens with which something is wrong",
             self.issuer_problems.clone(),
+        );
+        registry.register(
+            "key_problems",
+            "Generations of keys that are not served, or of which a token has another key",
+            self.key_problems.clone(),
         );
         registry.register_with_unit(
             "issuer_keys_age",
@@ -194,6 +201,10 @@ impl Metrics {
 
     pub(crate) fn issuer_problems(&self, problems: usize) {
         self.issuer_problems.set(i64::try_from(problems).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn key_problems(&self, problems: usize) {
+        self.key_problems.set(i64::try_from(problems).unwrap_or(i64::MAX));
     }
 
     pub(crate) fn works(&self, hsm: &str, works: bool) {

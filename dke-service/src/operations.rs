@@ -59,6 +59,7 @@ pub(crate) fn public_key(state: &State, name: &str, record: &mut Record) -> Answ
     }
     let generation = key.newest();
     record.note_generation(generation);
+    refuse_conflicting(generation)?;
     let members = generation.members();
     let public = members.public_key().ok_or_else(|| of_no_token(generation, &members))?;
     let response = PublicKeyResponse {
@@ -111,7 +112,7 @@ impl<'a> Call<'a> {
             Decision::Unavailable(why) => return Err(Refusal::unavailable(why)),
         }
         match self.key.state {
-            KeyState::Enabled => Ok(()),
+            KeyState::Enabled => refuse_conflicting(self.generation),
             KeyState::Disabled => Err(ErrorName::Disabled.into()),
         }
     }
@@ -170,10 +171,19 @@ fn key_of<'a>(state: &'a State, name: &str, record: &mut Record) -> Result<&'a K
     Ok(key)
 }
 
+/// A key with two names would decrypt for who may use the other.
+fn refuse_conflicting(generation: &Generation) -> Result<(), Refusal> {
+    match generation.conflict() {
+        Some(problem) => Err(Refusal::unavailable((*problem).clone())),
+        None => Ok(()),
+    }
+}
+
 fn of_no_token(generation: &Generation, members: &Members) -> Refusal {
-    match members.error() {
-        Some(error) => of_token(error),
-        None => Refusal::unavailable(format!("{} was not looked for yet", generation.name)),
+    match (members.error(), members.replaced()) {
+        (Some(error), _) => of_token(error),
+        (None, Some(problem)) => Refusal::unavailable(problem.to_owned()),
+        (None, None) => Refusal::unavailable(format!("{} was not looked for yet", generation.name)),
     }
 }
 

@@ -45,7 +45,7 @@ pub fn run(file: &Path) -> Result<ExitCode, Failure> {
 async fn serve(file: &Path, config: Config, logs: &Arc<Logs<Record>>) -> Result<ExitCode, Failure> {
     let shutdown = Shutdown::on_signals().map_err(Failure::unavailable)?;
     let state = State::new(&config, None).map_err(Failure::misconfigured)?;
-    state.open().await.map_err(Failure::misconfigured)?;
+    state.open(None).await.map_err(Failure::misconfigured)?;
     let listener = Listener::bind(&config.listen).map_err(Failure::misconfigured)?;
     let operations = ops::bind(&config.operations).map_err(Failure::misconfigured)?;
 
@@ -143,12 +143,13 @@ impl Service {
     /// Takes over what the configuration says now, all of it or nothing.
     async fn reload(&self) -> Result<Vec<PathBuf>, String> {
         // Reading files may take its time. This task alone waits for it.
+        let before = self.server.state();
         let (config, state) = tokio::task::block_in_place(|| {
             let config = Config::read(&self.file).map_err(|failure| failure.to_string())?;
-            let state = State::new(&config, Some(&self.server.state()));
+            let state = State::new(&config, Some(&before));
             Ok::<_, String>((config, state.map_err(|error| error.to_string())?))
         })?;
-        state.open().await.map_err(|error| error.to_string())?;
+        state.open(Some(&before)).await.map_err(|error| error.to_string())?;
         match (&self.tls, &config.listen.tls) {
             (Some(tls), Some(settings)) => {
                 tls.reload_with(settings).map_err(|error| error.to_string())?

@@ -70,12 +70,8 @@ impl State {
     /// A token or an issuer may be away just now.
     fn inherit(&self, before: &Self) {
         self.bearer.inherit(&before.bearer);
-        let known: HashMap<_, _> = before
-            .generations()
-            .map(|generation| (generation.object.as_str(), generation))
-            .collect();
         for generation in self.generations() {
-            if let Some(before) = known.get(generation.object.as_str()) {
+            if let Some(before) = before.with_object_of(generation) {
                 generation.inherit(before);
             }
         }
@@ -86,48 +82,97 @@ impl State {
     /// # Errors
     /// What only another configuration mends: a module that cannot be loaded, a
     /// token or a key that cannot be used as it is, one key beneath two. Tokens and
-    /// keys that may come back are waited for, and logged.
-    pub async fn open(&self) -> Result<(), Unusable> {
-        match tokio::time::timeout(PATIENCE, self.open_all()).await {
+    /// keys that may come back are waited for, and logged. So is whatever is wrong
+    /// with what was there `before`: it would be wrong without a reload, too, and
+    /// must not keep anybody from being taken off a list.
+    pub async fn open(&self, before: Option<&Self>) -> Result<(), Unusable> {
+        match tokio::time::timeout(PATIENCE, self.open_all(before)).await {
             Ok(opened) => opened?,
             Err(_) => {
                 tracing::warn!("not all tokens and keys were looked at in time; that goes on");
             }
         }
-        self.conflict().map_or(Ok(()), |problem| Err(Unusable(problem)))
-    }
-
-    async fn open_all(&self) -> Result<(), Unusable> {
-        for (hsm, opened) in
-            join_all(self.hsms.iter().map(|hsm| async move { (hsm, hsm.open().await) })).await
-        {
-            refuse_misconfigured(hsm.name(), opened.err())?;
-        }
-        let mut found = stream::iter(self.generations().map(look_up)).buffer_unordered(AT_A_TIME);
-        while let Some((name, found)) = found.next().await {
-            refuse_misconfigured(&name, found.err())?;
+        for (generation, problem) in self.look_for_conflicts() {
+            match self.is_new(generation, before) {
+                true => return Err(Unusable(problem)),
+                false => tracing::error!(problem, "a key is not served"),
+            }
         }
         Ok(())
     }
 
+    async fn open_all(&self, before: Option<&Self>) -> Result<(), Unusable> {
+        for (hsm, opened) in
+            join_all(self.hsms.iter().map(|hsm| async move { (hsm, hsm.open().await) })).await
+        {
+            let known = before.is_some_and(|before| before.has_hsm_of(hsm.settings()));
+            refuse_misconfigured(hsm.name(), opened.err(), !known)?;
+        }
+        let mut found = stream::iter(self.generations().map(look_up)).buffer_unordered(AT_A_TIME);
+        while let Some((generation, found)) = found.next().await {
+            let is_new = self.is_new(generation, before);
+            refuse_misconfigured(&generation.name, found.err(), is_new)?;
+            let members = generation.members();
+            if let Some(problem) = members.replaced().filter(|_| is_new) {
+                return Err(Unusable(problem.to_owned()));
+            }
+        }
+        Ok(())
+    }
+
+    fn is_new(&self, generation: &Generation, before: Option<&Self>) -> bool {
+        before.and_then(|before| before.with_object_of(generation)).is_none()
+    }
+
+    fn with_object_of(&self, generation: &Generation) -> Option<&Generation> {
+        self.generations().find(|it| generation.is_of_object_of(it))
+    }
+
+    fn has_hsm_of(&self, settings: &HsmSettings) -> bool {
+        self.hsms.iter().any(|hsm| hsm.settings() == settings)
+    }
+
     /// Keys that are not what they should be beside others, as far as is known:
     /// one on several tokens that is not the same on all, or one beneath two names.
-    /// (Labels do not tell: a key can have two of them.)
-    pub(crate) fn conflict(&self) -> Option<String> {
-        let mut seen = HashMap::new();
-        self.generations().find_map(|generation| {
+    /// (Labels do not tell: a key can have two of them.) From now on they are not
+    /// served, and all others are.
+    pub(crate) fn look_for_conflicts(&self) -> Vec<(&Generation, String)> {
+        let conflicts = self.conflicts();
+        for generation in self.generations() {
+            let is_it = |(of, _): &&(&Generation, String)| std::ptr::eq(*of, generation);
+            let problem = conflicts.iter().find(is_it).map(|(_, problem)| problem.clone());
+            generation.set_conflict(problem);
+        }
+        conflicts
+    }
+
+    fn conflicts(&self) -> Vec<(&Generation, String)> {
+        let mut conflicts = Vec::new();
+        let mut seen: HashMap<[u8; 32], Vec<&Generation>> = HashMap::new();
+        for generation in self.generations() {
             let members = generation.members();
             if let Some(problem) = members.disagreement() {
-                return Some(format!("{}: {problem}", generation.name));
+                conflicts.push((generation, format!("{}: {problem}", generation.name)));
+            } else if let Some(key) = members.public_key() {
+                seen.entry(key.spki_sha256()).or_default().push(generation);
             }
-            let pin = members.public_key()?.spki_sha256();
-            let other = seen.insert(pin, &generation.name)?;
-            Some(format!(
-                "{other} and {} are the same key on the tokens; a key has one purpose and one \
-                 list of who may use it",
-                generation.name
-            ))
-        })
+        }
+        for of_one_key in seen.into_values().filter(|generations| generations.len() > 1) {
+            let names: Vec<_> = of_one_key.iter().map(|generation| &*generation.name).collect();
+            let problem = format!(
+                "{} are the same key on the tokens; a key has one purpose and one list of who may \
+                 use it",
+                names.join(" and ")
+            );
+            conflicts.extend(of_one_key.into_iter().map(|it| (it, problem.clone())));
+        }
+        conflicts
+    }
+
+    /// Tokens that have another key under a label than they had, or should have.
+    pub(crate) fn replaced(&self) -> Vec<String> {
+        let replaced = |it: &Generation| it.members().replaced().map(str::to_owned);
+        self.generations().filter_map(replaced).collect()
     }
 
     pub(crate) fn generations(&self) -> impl Iterator<Item = &Generation> {
@@ -158,14 +203,18 @@ fn keys(config: &Config, hsms: &[Arc<Hsm>]) -> Result<HashMap<KeyName, Key>, Unu
     config.key.iter().map(key).collect()
 }
 
-async fn look_up(generation: &Generation) -> (Arc<str>, Result<(), Pkcs11Error>) {
-    (Arc::clone(&generation.name), generation.look_up().await)
+async fn look_up(generation: &Generation) -> (&Generation, Result<(), Pkcs11Error>) {
+    (generation, generation.look_up().await)
 }
 
-fn refuse_misconfigured(what: &str, error: Option<Pkcs11Error>) -> Result<(), Unusable> {
+fn refuse_misconfigured(
+    what: &str,
+    error: Option<Pkcs11Error>,
+    is_new: bool,
+) -> Result<(), Unusable> {
     match error {
         None => Ok(()),
-        Some(error) if matches!(error.kind(), ErrorKind::Misconfigured) => {
+        Some(error) if is_new && matches!(error.kind(), ErrorKind::Misconfigured) => {
             Err(Unusable(format!("{what}: {error}")))
         }
         Some(error) => {

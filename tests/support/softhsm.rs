@@ -8,8 +8,8 @@ use std::process::Command;
 
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::mechanism::Mechanism;
-use cryptoki::object::Attribute;
-use cryptoki::session::UserType;
+use cryptoki::object::{Attribute, ObjectHandle};
+use cryptoki::session::{Session, UserType};
 use tempfile::TempDir;
 use twinlock_keys::Pkcs11Uri;
 use twinlock_pkcs11::{SecretString, create_token};
@@ -81,6 +81,16 @@ impl SoftHsm {
         self.in_child("rsa-2048", label, PIN);
     }
 
+    /// Another name for the keys of this one, which others made.
+    pub(crate) fn copy_key(&self, label: &str, copy: &str) {
+        self.in_child(&format!("copy of {label}"), copy, PIN);
+    }
+
+    /// Destroys the keys of this name.
+    pub(crate) fn destroy_key(&self, label: &str) {
+        self.in_child("nothing more", label, PIN);
+    }
+
     fn init_token(&self, label: &str, pin: &str) {
         if Kind::of_this_run() == Kind::Kryoptic {
             return self.in_child("token", label, pin);
@@ -129,7 +139,18 @@ fn makes_what_it_is_told_to() {
     match what.as_str() {
         "token" => make_token(&label, pin.into()),
         "rsa-2048" => make_rsa_2048(&label, &pin.into()),
-        other => panic!("nothing is called {other:?}"),
+        "nothing more" => {
+            let session = session(&pin.into());
+            objects(&session, &label).for_each(|it| session.destroy_object(it).unwrap());
+        }
+        other => {
+            let original = other.strip_prefix("copy of ").expect("something that can be made");
+            let session = session(&pin.into());
+            let label = [Attribute::Label(label.into())];
+            for object in objects(&session, original) {
+                session.copy_object(object, &label).unwrap();
+            }
+        }
     }
 }
 
@@ -140,12 +161,24 @@ fn make_token(label: &str, pin: SecretString) {
     assert_eq!((made.label.as_str(), made.model.as_str()), (label, Kind::of_this_run().model()));
 }
 
-fn make_rsa_2048(label: &str, pin: &SecretString) {
+fn session(pin: &SecretString) -> Session {
     let module = Pkcs11::new(module()).unwrap();
     module.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)).unwrap();
     let slot = module.get_slots_with_initialized_token().unwrap()[0];
     let session = module.open_rw_session(slot).unwrap();
     session.login(UserType::User, Some(pin)).unwrap();
+    session
+}
+
+/// At least one.
+fn objects(session: &Session, label: &str) -> impl Iterator<Item = ObjectHandle> {
+    let found = session.find_objects(&[Attribute::Label(label.into())]).unwrap();
+    assert!(!found.is_empty(), "{label}");
+    found.into_iter()
+}
+
+fn make_rsa_2048(label: &str, pin: &SecretString) {
+    let session = session(pin);
     let label = Attribute::Label(label.as_bytes().to_vec());
     let public = [
         Attribute::Token(true),

@@ -1,0 +1,132 @@
+//! Keys on tokens that are not, or not any more, what their labels say.
+
+use super::client::PublicKey;
+use super::issuer::{ALICE, Token};
+use super::service::{Dke, eventually, key, reloaded};
+use crate::support::cli::run;
+use crate::support::softhsm::uri_in;
+
+/// Whoever may write to a token could have files protected under a key of their own.
+#[test]
+fn another_key_under_the_label_of_one_is_not_used() {
+    let with_late = |config: String| config + &key("Exchanged", "late", "users = [\"*\"]");
+    let dke = with_key_that_comes_later();
+    create(&dke, "late");
+    let public = found(&dke);
+    assert_eq!(dke.decrypt(&public, &public.encrypt(b"x")).plaintext(), b"x");
+
+    dke.hsm.destroy_key("late");
+    create(&dke, "late");
+    let problem = "Exchanged:1: under the label \"late\" a has the public key ";
+    eventually("it is told", || dke.get("/readyz").unwrap().contains(problem));
+    eventually("it is logged", || logged(&dke, "a key is not the one that it was"));
+    eventually("it is counted", || dke.metric("twinlock_dke_key_problems") == Some(1.0));
+    assert_eq!(dke.public_key("Exchanged").modulus, public.modulus, "the one that it was");
+    assert_decrypts(&dke, "Other");
+
+    // It neither keeps anybody on a list nor is adopted by a reload.
+    let for_bob =
+        with_late(dke.config()).replace(&format!("users = [\"{ALICE}\"]"), "users = [\"bob@x\"]");
+    reloaded(&dke, &for_bob);
+    let other = dke.public_key("Other");
+    dke.decrypt(&other, &other.encrypt(b"x")).with(403);
+    assert_eq!(dke.public_key("Exchanged").modulus, public.modulus);
+
+    // Which one it is now is for a person to say.
+    let page = dke.get("/readyz").unwrap();
+    let pin = &page.split(problem).nth(1).unwrap()[..64];
+    let pinned = format!("object = \"late\", spki_sha256 = \"{pin}\"");
+    reloaded(&dke, &with_late(dke.config()).replace("object = \"late\"", &pinned));
+    eventually("it is used", || {
+        let answer = dke.ask("GET", "/Exchanged");
+        answer.status == 200 && PublicKey::of(&answer.body).modulus != public.modulus
+    });
+    assert_decrypts(&dke, "Exchanged");
+    eventually("it is ready", || !dke.get("/readyz").unwrap().contains("late"));
+}
+
+/// What a token has from the start can be as wrong as what it has later.
+#[test]
+fn a_key_that_is_not_the_one_of_the_configuration_is_refused() {
+    let dke = Dke::prepared();
+    dke.write_config(&dke.config());
+    let said = run(dke.command("check-config"), b"").ok().text();
+    let pin_of = |name: &str| {
+        let line = said.lines().find(|line| line.contains(name)).unwrap();
+        line.split("spki_sha256 ").nth(1).unwrap()[..64].to_owned()
+    };
+    let (pin, other) = (pin_of("Confidential:2"), pin_of("Other:1"));
+    let with_pin = |pin: &str| {
+        let pinned = format!("object = \"dke-2026\", spki_sha256 = \"{pin}\"");
+        dke.write_config(&dke.config().replace("object = \"dke-2026\"", &pinned));
+        run(dke.command("check-config"), b"")
+    };
+    with_pin(&pin).ok();
+    with_pin(&pin.to_uppercase()).ok();
+    let refused = with_pin(&other).with(1);
+    assert!(refused.text().contains("under the label \"dke-2026\""), "{}", refused.text());
+    for malformed in [&pin[1..], "", "zz", &format!("{pin}00"), &format!("g{}", &pin[1..])] {
+        assert_ne!(with_pin(malformed).code, Some(0), "{malformed}");
+    }
+}
+
+/// It would have two lists of who may use it. Whoever may write to the token could
+/// otherwise stop all of the service by a copy of one key.
+#[test]
+fn two_names_of_one_key_are_not_served_and_all_others_are() {
+    let dke = with_key_that_comes_later();
+    let small = dke.public_key("Small");
+    let ciphertext = small.encrypt(b"x");
+    dke.hsm.copy_key("rsa-2048", "late");
+    eventually("they are not served", || dke.ask("GET", "/Small").status == 503);
+    dke.ask("GET", "/Exchanged").refused(503, "unavailable");
+    dke.decrypt(&small, &ciphertext).refused(503, "unavailable");
+    // Who may not use it learns no more than that.
+    dke.decrypt_with(&Token::of("mallory@x"), &small, &ciphertext).refused(403, "forbidden");
+    assert_decrypts(&dke, "Other");
+    assert_decrypts(&dke, "Confidential");
+    eventually("it is logged", || logged(&dke, "a key is not served"));
+    assert!(dke.get("/readyz").unwrap().starts_with("HTTP/1.1 200"), "others are served");
+    eventually("it is counted", || dke.metric("twinlock_dke_key_problems") == Some(2.0));
+
+    // Nor does it keep anybody on a list, or get served after a reload.
+    let config = dke.config() + &key("Exchanged", "late", "users = [\"*\"]");
+    reloaded(&dke, &config.replace(&format!("users = [\"{ALICE}\"]"), "users = [\"bob@x\"]"));
+    let other = dke.public_key("Other");
+    dke.decrypt(&other, &other.encrypt(b"x")).with(403);
+    dke.ask("GET", "/Small").refused(503, "unavailable");
+
+    dke.hsm.destroy_key("late");
+    reloaded(&dke, &dke.config());
+    eventually("it is served again", || dke.ask("GET", "/Small").status == 200);
+    assert_eq!(dke.decrypt(&small, &ciphertext).plaintext(), b"x");
+}
+
+/// `Exchanged`, whose object no token has yet.
+fn with_key_that_comes_later() -> Dke {
+    let mut dke = Dke::prepared();
+    dke.write_config(&(dke.config() + &key("Exchanged", "late", "users = [\"*\"]")));
+    dke.run();
+    dke.wait_until_ready();
+    dke
+}
+
+fn found(dke: &Dke) -> PublicKey {
+    eventually("it is found", || dke.ask("GET", "/Exchanged").status == 200);
+    dke.public_key("Exchanged")
+}
+
+fn create(dke: &Dke, label: &str) {
+    dke.dir.run(["keys", "create", "--type", "rsa-3072", &uri_in(dke.hsm.folder(), label)]).ok();
+}
+
+#[track_caller]
+fn assert_decrypts(dke: &Dke, name: &str) {
+    let public = dke.public_key(name);
+    assert_eq!(dke.decrypt(&public, &public.encrypt(b"y")).plaintext(), b"y");
+}
+
+fn logged(dke: &Dke, message: &str) -> bool {
+    let events = std::fs::read_to_string(dke.dir.home().join("events.jsonl"));
+    events.unwrap().contains(message)
+}
