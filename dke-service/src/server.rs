@@ -128,7 +128,7 @@ impl Server {
                 let caller = self.authenticate(state, &head.headers, unfinished).await?;
                 record.note_caller(&caller);
                 let call = Call::new(state, &self.metrics, (key, id), record)?;
-                call.authorize(&caller, record).await?;
+                soon(call.authorize(&caller, record), unfinished).await??;
                 self.decrypt(&call, &head.headers, body, unfinished, record).await
             }
         }

@@ -14,6 +14,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, Shared};
 use serde_json::Value;
 
 use super::{Decision, Sid};
@@ -26,6 +28,10 @@ pub use connection::{Ldap, LdapSettings};
 /// How long the directory's answer is believed.
 const KEEP: Duration = Duration::from_secs(60);
 
+/// How long it is not asked again after it gave none: callers who come back at once
+/// would keep one busy that has trouble enough.
+const KEEP_ERROR: Duration = Duration::from_secs(1);
+
 /// Of so many users at a time.
 const MAX_KEPT: usize = 10_000;
 
@@ -36,7 +42,17 @@ const MAX_GROUPS: usize = 100;
 pub(super) struct Membership {
     groups: Vec<Sid>,
     directory: Arc<Ldap>,
-    known: Mutex<HashMap<Sid, (Instant, bool)>>,
+    known: Mutex<HashMap<Sid, Pending>>,
+}
+
+/// A question about one user. All who ask the same wait for one answer.
+type Pending = Shared<BoxFuture<'static, Known>>;
+
+/// What the directory says of a user, and since when that is known.
+#[derive(Clone)]
+struct Known {
+    since: Instant,
+    is_member: Result<bool, String>,
 }
 
 impl Membership {
@@ -77,28 +93,44 @@ impl Membership {
     }
 
     async fn has(&self, user: &Sid) -> Result<bool, String> {
-        if let Some(known) = self.kept(user) {
-            return Ok(known);
-        }
-        let is_member = self.directory.is_member(user, &self.groups).await?;
-        self.keep(user, is_member);
-        Ok(is_member)
+        let pending = self.asked(user);
+        pending.await.is_member
     }
 
-    fn kept(&self, user: &Sid) -> Option<bool> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(user).filter(|(since, _)| since.elapsed() < KEEP).map(|(_, known)| *known)
-    }
-
-    fn keep(&self, user: &Sid, is_member: bool) {
+    /// What it is or was asked about the user.
+    fn asked(&self, user: &Sid) -> Pending {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pending) = known.get(user).filter(|pending| is_of_use(pending)) {
+            return pending.clone();
+        }
+        let pending = self.ask(user.clone());
         if known.len() >= MAX_KEPT {
-            known.retain(|_, (since, _)| since.elapsed() < KEEP);
+            known.retain(|_, pending| is_of_use(pending));
         }
         if known.len() < MAX_KEPT {
-            known.insert(user.clone(), (Instant::now(), is_member));
+            known.insert(user.clone(), pending.clone());
         }
+        pending
     }
+
+    /// Asks, whether anybody waits for the answer or not.
+    fn ask(&self, user: Sid) -> Pending {
+        let (directory, groups) = (Arc::clone(&self.directory), self.groups.clone());
+        let asking = async move {
+            let is_member = directory.is_member(&user, &groups).await;
+            Known { since: Instant::now(), is_member }
+        };
+        let pending = asking.boxed().shared();
+        tokio::spawn(pending.clone());
+        pending
+    }
+}
+
+/// True until the answer is too old.
+fn is_of_use(pending: &Pending) -> bool {
+    let Some(Known { since, is_member }) = pending.peek() else { return true };
+    let keep = if is_member.is_ok() { KEEP } else { KEEP_ERROR };
+    since.elapsed() < keep
 }
 
 #[cfg(test)]

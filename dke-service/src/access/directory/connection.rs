@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt as _;
 use ldap3::{LdapConnAsync, LdapConnSettings, LdapError, Scope, SearchEntry, SearchOptions};
 use reqwest::Url;
 use rustls::pki_types::CertificateDer;
@@ -13,7 +14,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 use twinlock_service::config::SecretSource;
 
 use super::super::Sid;
@@ -23,6 +24,10 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// How long connecting alone may.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Questions at a time: whoever has a token asks some, and a directory has others
+/// to serve.
+pub(super) const MAX_QUESTIONS: usize = 32;
 
 /// How long a directory is left alone that could not be reached.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -72,6 +77,7 @@ pub struct Ldap {
     issuer: Option<String>,
     sid_claim: String,
     line: Arc<Mutex<Line>>,
+    turns: Arc<Semaphore>,
 }
 
 /// What a connection is made with.
@@ -102,7 +108,8 @@ impl Ldap {
         let said = |problem: String| format!("ldap: {problem}");
         let place = Place::new(settings).map_err(said)?;
         let (issuer, sid_claim) = (settings.issuer.clone(), settings.sid_claim.clone());
-        Ok(Self { place: Arc::new(place), issuer, sid_claim, line: Arc::default() })
+        let turns = Arc::new(Semaphore::new(MAX_QUESTIONS));
+        Ok(Self { place: Arc::new(place), issuer, sid_claim, line: Arc::default(), turns })
     }
 
     /// Whether a SID in a token of this issuer is one of the directory's.
@@ -141,8 +148,13 @@ impl Ldap {
     /// it panic, and whoever hangs up leaves no half of a question behind.
     async fn ask(&self, question: Question) -> Result<bool, String> {
         let (place, line) = (Arc::clone(&self.place), Arc::clone(&self.line));
+        let turns = Arc::clone(&self.turns);
         let asking = tokio::spawn(async move {
-            let answer = place.ask(&line, &question, Instant::now() + PATIENCE).await;
+            let until = Instant::now() + PATIENCE;
+            let answer = match in_time(until, turns.acquire().map(Ok)).await {
+                Ok(_turn) => place.ask(&line, &question, until).await,
+                Err(problem) => Err(problem),
+            };
             answer.map_err(|(Problem::Broken(problem) | Problem::Refused(problem))| {
                 format!("the directory {}: {problem}", place.url)
             })

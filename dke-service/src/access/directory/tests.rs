@@ -7,12 +7,15 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use futures_util::future::join_all;
 use serde_json::json;
 use tempfile::TempDir;
 use twinlock_service::config::SecretSource;
 
+use super::connection::MAX_QUESTIONS;
 use super::*;
 use crate::access::tests::caller;
 use crate::access::{Access, AccessSettings};
@@ -185,6 +188,58 @@ async fn many_ask_over_one_connection() {
         assert_eq!(answer, Ok(user == ALICE));
     }
     assert_eq!(ldap.connections().await, 1);
+}
+
+/// Who may not use a key can ask for it as often as a connection carries requests.
+#[tokio::test]
+async fn who_asks_often_asks_the_directory_once() {
+    let (url, asked) = counting().await;
+    let ldap = Arc::new(Ldap::new(&LdapSettings { url, ..settings() }).unwrap());
+    let groups = [EDITORS.parse().unwrap()];
+    let membership = Membership::new(&groups, Some(ldap)).unwrap().unwrap();
+    let mallory = caller(json!({"onprem_sid": ALICE}));
+    let answers = join_all((0..500).map(|_| membership.check(&mallory))).await;
+    assert!(answers.iter().all(|it| matches!(it, Err(Decision::Unavailable(_)))), "{answers:?}");
+    assert_eq!(asked.load(Ordering::Relaxed), 1, "searches");
+    assert!(membership.check(&mallory).await.is_err(), "still");
+    assert_eq!(asked.load(Ordering::Relaxed), 1, "a moment ago it gave no answer");
+}
+
+/// However many callers there are.
+#[tokio::test]
+async fn so_many_questions_at_a_time() {
+    let (url, asked) = counting().await;
+    let ldap = Arc::new(Ldap::new(&LdapSettings { url, ..settings() }).unwrap());
+    let users: Vec<_> = (0..300).map(|number| format!("S-1-5-21-9-9-9-{number}")).collect();
+    let answers = join_all(users.iter().map(|user| is_member(&ldap, user, &[EDITORS]))).await;
+    assert!(answers.iter().all(Result::is_err));
+    let searches = asked.load(Ordering::Relaxed);
+    assert!((1..=MAX_QUESTIONS).contains(&searches), "{searches}");
+}
+
+/// A directory that never answers, and how often it was asked.
+async fn counting() -> (String, Arc<AtomicUsize>) {
+    use tokio::io::AsyncReadExt as _;
+
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("ldap://{}", listener.local_addr().unwrap());
+    let count = Arc::new(AtomicUsize::new(0));
+    let asked = Arc::clone(&count);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let asked = Arc::clone(&asked);
+            tokio::spawn(async move {
+                let mut read = [0; 1 << 16];
+                while let Ok(len @ 1..) = stream.read(&mut read).await {
+                    // Each search has it once.
+                    let name = b"objectSid";
+                    let found = read[..len].windows(name.len()).filter(|it| it == name).count();
+                    asked.fetch_add(found, Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    (url, count)
 }
 
 #[tokio::test]
