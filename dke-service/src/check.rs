@@ -1,7 +1,7 @@
 //! `check-config`: whether a configuration can be served, found out before it is.
 
-use std::collections::HashMap;
 use std::collections::BTreeSet;
+use std::collections::HashMap;
 use std::fmt;
 use std::io::Write as _;
 use std::path::Path;
