@@ -15,7 +15,7 @@ const AUTHORIZATION: &str = "https://login.windows.net/common/oauth2/authorize";
 const UNKNOWN: &str = "CHANGE-ME";
 
 pub(super) fn of(settings: &AppSettings) -> Imported {
-    let audience = settings.audience.as_deref().unwrap_or("https://CHANGE-ME.example");
+    let audience = settings.own_audience().unwrap_or("https://CHANGE-ME.example");
     let mut text = format!(
         "# Made by `twinlock-dke import`. Each {UNKNOWN} is for you.\n\
          public_url = {}\n\n\
@@ -59,7 +59,7 @@ fn issuer_table(issuer: &str, settings: &AppSettings) -> String {
             let _ = writeln!(table, "metadata = {}", quoted(&metadata));
         }
     }
-    if let Some(audience) = &settings.audience {
+    if let Some(audience) = settings.own_audience() {
         let _ = writeln!(table, "audiences = [{}]", quoted(audience));
     }
     table.push_str("scopes = [\"user_impersonation\"]\n");
@@ -77,6 +77,15 @@ fn tenant_of(issuer: &str) -> Option<&str> {
 }
 
 impl AppSettings {
+    /// The audience, unless it is that of Azure Rights Management: every service that
+    /// gets such tokens could pass them on to this one.
+    fn own_audience(&self) -> Option<&str> {
+        let audience = self.audience.as_deref()?;
+        let lower = audience.to_ascii_lowercase();
+        let host = lower.split("://").last()?.split(['/', ':']).next()?;
+        (host != "aadrm.com" && !host.ends_with(".aadrm.com")).then_some(audience)
+    }
+
     fn uses_roles(&self) -> bool {
         self.keys.iter().any(|key| !key.active().roles.is_empty())
     }
@@ -103,11 +112,19 @@ impl Key {
         }
         table.push_str("]\n");
         let access = match active.roles.is_empty() {
-            true => format!("users = {}", Array::from_iter(&active.emails)),
+            true => format!("users = {}", Array::from_iter(self.users())),
             false => "ldap_groups = []".to_owned(),
         };
         let _ = writeln!(table, "access = {{ {issuers}{access} }}");
         table
+    }
+
+    /// Who may use each of its generations: nobody gets at data by this list that was
+    /// not on the one of its generation.
+    fn users(&self) -> impl Iterator<Item = &String> {
+        let (active, others) = self.generations.split_first().expect("at least one");
+        let is_listed = |email: &&String| others.iter().all(|it| it.emails.contains(email));
+        active.emails.iter().filter(is_listed)
     }
 
     /// The first one of the file is the newest here.
@@ -128,6 +145,14 @@ fn left(settings: &AppSettings) -> Vec<String> {
         "Say in [listen] and [[hsm]] where the certificate, the token, its module and its PIN are; \
          each {UNKNOWN} stands for something that the sample does not know."
     )];
+    if settings.audience.is_some() && settings.own_audience().is_none() {
+        left.push(
+            "JwtAudience is that of Azure Rights Management, and is not taken over: whoever gets \
+             such a token for another service could present it here. Register an application of \
+             its own for this service; public_url and challenge.resource are to be its address."
+                .to_owned(),
+        );
+    }
     if settings.audience.is_none() {
         left.push(
             "The file has no JwtAudience: public_url and challenge.resource are to be the \
@@ -250,7 +275,8 @@ fn access_left(key: &Key, settings: &AppSettings) -> Vec<String> {
     if key.generations.iter().any(differs) {
         left.push(format!(
             "The generations of {name} list different users in the sample. Here a key has one list: \
-             that of its first entry was taken. Compare."
+             it has those who are on all of them, and if \
+             that is nobody, the key is refused until access.users says who may use it."
         ));
     }
     left

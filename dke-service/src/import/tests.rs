@@ -73,8 +73,7 @@ fn the_settings_become_a_configuration() {
     assert_eq!(row(0), (2, "DCE1CC21-FF9B-4424-8FF4-9914BD19A1BE".to_owned()));
     assert_eq!(row(1), (1, "old".to_owned()));
     let users = secret["access"]["users"].as_array().unwrap();
-    let users: Vec<_> = users.iter().filter_map(|user| user.as_str()).collect();
-    assert_eq!(users, ["alice@contoso.com", "bob@contoso.com"]);
+    assert!(users.is_empty(), "nobody is on both lists");
     assert_eq!(read["key"][1]["access"]["ldap_groups"].as_array().unwrap().len(), 0);
     assert!(read.contains_key("ldap"));
     let left = left.join("\n");
@@ -110,8 +109,31 @@ fn days_that_are_too_many_are_fewer_here_and_none_is_none() {
 }
 
 #[test]
+fn only_who_may_use_all_generations_may_use_the_key() {
+    let both = SETTINGS.replace("[\"carol@", "[\"bob@contoso.com\", \"carol@");
+    let read: DocumentMut = import(&both).unwrap().configuration.parse().unwrap();
+    let users = read["key"][0]["access"]["users"].as_array().unwrap();
+    let users: Vec<_> = users.iter().filter_map(|user| user.as_str()).collect();
+    assert_eq!(users, ["bob@contoso.com"]);
+}
+
+/// All services for which Azure RMS tokens are made could use them here.
+#[test]
+fn the_audience_of_another_service_is_not_taken_over() {
+    for audience in ["https://aadrm.com", "https://AADRM.com/", "https://api.aadrm.com:443/x"] {
+        let settings = SETTINGS.replace("https://dke.contoso.com/", audience);
+        let Imported { configuration, left } = import(&settings).unwrap();
+        assert!(!configuration.to_ascii_lowercase().contains("aadrm"), "{configuration}");
+        assert!(left.join("\n").contains("Azure Rights Management"), "{audience}");
+    }
+    let kept = import(&SETTINGS.replace("dke.contoso.com", "myaadrm.com")).unwrap();
+    assert!(kept.configuration.contains("myaadrm.com"));
+}
+
+#[test]
 fn the_access_of_an_import_is_one_that_this_service_reads() {
-    let Imported { configuration, .. } = import(SETTINGS).unwrap();
+    let Imported { configuration, .. } =
+        import(&SETTINGS.replace("[\"carol@", "[\"bob@contoso.com\", \"carol@")).unwrap();
     #[derive(serde::Deserialize)]
     struct Parts {
         issuer: Vec<crate::bearer::IssuerSettings>,
