@@ -163,6 +163,12 @@ impl<R: Send + 'static> RequestLog<R> {
         self.0.push(record);
     }
 
+    /// The same, and drops it sooner, so that there is always room for records that
+    /// matter more: of callers who are known beside those of anybody.
+    pub fn log_if_room(&self, record: R) {
+        self.0.push_if_room(record);
+    }
+
     /// How many records were dropped.
     #[must_use]
     pub fn dropped(&self) -> Counter {

@@ -16,6 +16,9 @@ use super::destination::Destination;
 /// More wait for nobody: some tenths of a second of all that a service can do.
 pub(super) const MOST_QUEUED: usize = 8192;
 
+/// What of it is for [`Queue::push`] alone.
+const RESERVE: usize = MOST_QUEUED / 2;
+
 /// How long a batch gathers. What is logged is in the file soon after.
 const GATHER: Duration = Duration::from_millis(20);
 
@@ -71,8 +74,17 @@ impl<T: Send + 'static> Queue<T> {
 
     /// Queues an item, or drops and counts it.
     pub(super) fn push(&self, item: T) {
+        self.push_below(MOST_QUEUED, item);
+    }
+
+    /// The same, but drops it while as many wait as leave no more than the reserve.
+    pub(super) fn push_if_room(&self, item: T) {
+        self.push_below(MOST_QUEUED - RESERVE, item);
+    }
+
+    fn push_below(&self, most: usize, item: T) {
         let mut state = self.shared.state();
-        if state.items.len() >= MOST_QUEUED || state.is_closing {
+        if state.items.len() >= most || state.is_closing {
             drop(state);
             self.shared.dropped.inc();
             return;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::*;
@@ -145,4 +146,25 @@ fn events_are_json_and_what_is_no_log_is_said() {
     assert_eq!(event["message"], "found\nit");
     assert_eq!(event["key_store"], "/a");
     assert!(event["timestamp"].as_str().unwrap().ends_with('Z'));
+}
+
+/// A flood of one kind leaves room for the other.
+#[test]
+fn what_matters_has_a_reserve() {
+    static WRITING: Mutex<()> = Mutex::new(());
+    let folder = tempfile::tempdir().unwrap();
+    let to = Destination::open(&Target::File(folder.path().join("log"))).unwrap();
+    let held = WRITING.lock().unwrap();
+    let append = |_: &(), _: &mut Vec<u8>| drop(WRITING.lock());
+    let queue = Queue::start("test", Arc::new(to), append).unwrap();
+    let most = queue::MOST_QUEUED;
+    // The writer may have taken as many before it began to wait.
+    (0..3 * most).for_each(|_| queue.push_if_room(()));
+    let dropped = queue.dropped();
+    let before = dropped.get();
+    assert!(before > 0, "there is an end");
+    (0..most / 4).for_each(|_| queue.push(()));
+    assert_eq!(dropped.get(), before, "others have room");
+    drop(held);
+    queue.close();
 }
