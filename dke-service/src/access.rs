@@ -83,6 +83,18 @@ pub struct Access {
     policy: Option<AccessPolicy>,
 }
 
+/// A claim, and the value by which its bearer is listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Match {
+    /// The name of the claim.
+    pub claim: String,
+    /// Its value, or the one among its values: as the token has it, shortened.
+    pub value: String,
+}
+
+/// What a caller is listed by.
+type Listed = (&'static str, Option<Match>);
+
 /// Whether a caller may use a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -91,6 +103,8 @@ pub enum Decision {
     Allowed {
         /// What it is listed by: `user`, `role`, `group`, `directory` or `policy`.
         by: &'static str,
+        /// What of the token matched, unless the policy alone decided.
+        matched: Option<Match>,
     },
     /// It may not.
     Denied {
@@ -132,33 +146,41 @@ impl Access {
             let why = "tokens of this issuer do not count for the key (access.issuers)";
             return Decision::Denied { why: why.to_owned() };
         }
-        let by = match self.listed(caller).await {
-            Ok(by) => by,
+        let (by, matched) = match self.listed(caller).await {
+            Ok(listed) => listed,
             Err(decision) => return decision,
         };
         match self.policy.as_ref().map(|policy| policy.ask(caller, key, generation)) {
-            None | Some(Verdict::Allowed) => Decision::Allowed { by },
+            None | Some(Verdict::Allowed) => Decision::Allowed { by, matched },
             Some(Verdict::Denied(rule)) => Decision::Denied { why: format!("policy: {rule}") },
+            // A retry with the same token would fail in the same way.
+            Some(Verdict::Failed(error)) if caller.has_no_name() => Decision::Denied {
+                why: format!("the policy cannot decide of a token that names nobody: {error}"),
+            },
             Some(Verdict::Failed(error)) => Decision::Unavailable(error),
         }
     }
 
     /// What the caller is listed by, or that it is not.
-    async fn listed(&self, caller: &Caller) -> Result<&'static str, Decision> {
+    async fn listed(&self, caller: &Caller) -> Result<Listed, Decision> {
         if !self.has_lists() {
-            return Ok("policy");
+            return Ok(("policy", None));
         }
-        if self.users.as_ref().is_some_and(|users| users.have(caller)) {
-            return Ok("user");
+        if let Some(user) = self.users.as_ref().and_then(|users| users.find(caller)) {
+            return Ok(("user", Some(user)));
         }
-        if claims::has_one(caller, "roles", &self.roles, |has, listed| has == listed) {
-            return Ok("role");
+        let is_same = |has: &str, listed: &str| has == listed;
+        if let Some(role) = claims::listed(caller, "roles", &self.roles, is_same) {
+            return Ok(("role", Some(role)));
         }
-        if claims::has_one(caller, "groups", &self.groups, str::eq_ignore_ascii_case) {
-            return Ok("group");
+        let is_same = str::eq_ignore_ascii_case;
+        if let Some(group) = claims::listed(caller, "groups", &self.groups, is_same) {
+            return Ok(("group", Some(group)));
         }
         match &self.membership {
-            Some(membership) => membership.check(caller).await.map(|()| "directory"),
+            Some(membership) => {
+                membership.check(caller).await.map(|user| ("directory", Some(user)))
+            }
             None => Err(Decision::Denied { why: self.absence(caller).to_owned() }),
         }
     }
@@ -177,6 +199,15 @@ impl Access {
         "the caller is on none of the key's lists"
     }
 }
+
+impl Match {
+    fn of(claim: &str, value: &str) -> Self {
+        Self { claim: claim.to_owned(), value: value.chars().take(MAX_VALUE).collect() }
+    }
+}
+
+/// What a log has of a value, in characters.
+const MAX_VALUE: usize = 256;
 
 impl AccessSettings {
     /// True if nobody could ever use the key.

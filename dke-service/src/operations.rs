@@ -105,7 +105,7 @@ impl<'a> Call<'a> {
     ) -> Result<(), Refusal> {
         let (key, id) = (self.key.name.as_str(), self.generation.id.as_str());
         match self.key.access.decide(caller, key, id).await {
-            Decision::Allowed { by } => record.allowed_by = Some(by),
+            Decision::Allowed { by, matched } => record.note_allowed(by, matched),
             Decision::Denied { why } => {
                 return Err(Refusal::from(ErrorName::Forbidden).because(why));
             }

@@ -12,6 +12,7 @@ use serde::Serialize;
 use twinlock_service::listen::Peer;
 use twinlock_service::log::Timestamp;
 
+use crate::access::Match;
 use crate::bearer::Caller;
 use crate::key::{Generation, Key};
 
@@ -42,6 +43,9 @@ pub struct Record {
     /// The same by the name that never changes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oid: Option<String>,
+    /// The same as the issuer of the token names it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sub: Option<String>,
     /// The tenant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,
@@ -51,6 +55,12 @@ pub struct Record {
     /// Which list or rule let them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allowed_by: Option<&'static str>,
+    /// The claim that is listed there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allowed_claim: Option<String>,
+    /// Its value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allowed_value: Option<String>,
     /// Where the connection came from.
     pub peer: IpAddr,
     /// `ok`, or the error that the caller was told.
@@ -86,9 +96,12 @@ impl Record {
             issuer: None,
             user: None,
             oid: None,
+            sub: None,
             tenant: None,
             client: None,
             allowed_by: None,
+            allowed_claim: None,
+            allowed_value: None,
             peer: peer.address.ip(),
             outcome: "ok",
             status: 200,
@@ -104,8 +117,15 @@ impl Record {
         self.issuer = Some(caller.issuer().to_owned());
         self.user = caller.user();
         self.oid = caller.oid();
+        self.sub = caller.subject();
         self.tenant = caller.tenant();
         self.client = caller.client();
+    }
+
+    pub(crate) fn note_allowed(&mut self, by: &'static str, matched: Option<Match>) {
+        self.allowed_by = Some(by);
+        (self.allowed_claim, self.allowed_value) =
+            matched.map(|Match { claim, value }| (claim, value)).unzip();
     }
 
     pub(crate) fn note_key(&mut self, key: &Key) {

@@ -2,23 +2,22 @@
 
 use serde_json::Value;
 
+use super::Match;
 use crate::bearer::Caller;
 
-/// Whether one of the values of a claim, a text or a list of them, is listed.
-pub(super) fn has_one(
+/// Which of the values of a claim, a text or a list of them, is listed.
+pub(super) fn listed(
     caller: &Caller,
     claim: &str,
     listed: &[String],
     is_same: impl Fn(&str, &str) -> bool,
-) -> bool {
-    let is_listed = |value: &Value| {
-        value.as_str().is_some_and(|has| listed.iter().any(|listed| is_same(has, listed)))
+) -> Option<Match> {
+    let is_listed = |has: &&str| listed.iter().any(|listed| is_same(has, listed));
+    let value = match caller.claim(claim)? {
+        Value::Array(values) => values.iter().filter_map(Value::as_str).find(is_listed),
+        value => value.as_str().filter(is_listed),
     };
-    match caller.claim(claim) {
-        Some(Value::Array(values)) => values.iter().any(is_listed),
-        Some(value) => is_listed(value),
-        None => false,
-    }
+    value.map(|value| Match::of(claim, value))
 }
 
 /// Whether the token says only where its groups can be asked for: Entra ID lists

@@ -18,7 +18,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
 use serde_json::Value;
 
-use super::{Decision, Sid};
+use super::{Decision, Match, Sid};
 use crate::bearer::Caller;
 
 mod connection;
@@ -71,8 +71,8 @@ impl Membership {
         Ok(Some(Self { groups: groups.to_vec(), directory, known: Mutex::default() }))
     }
 
-    /// Whether the caller is in one of them; otherwise what to decide.
-    pub(super) async fn check(&self, caller: &Caller) -> Result<(), Decision> {
+    /// By which SID the caller is in one of them; otherwise what to decide.
+    pub(super) async fn check(&self, caller: &Caller) -> Result<Match, Decision> {
         let denied = |why: &str| Err(Decision::Denied { why: why.to_owned() });
         if !self.directory.knows_users_of(caller.issuer()) {
             return denied(
@@ -86,7 +86,7 @@ impl Membership {
         };
         let Ok(user) = text.parse() else { return denied("the SID in the token is malformed") };
         match self.has(&user).await {
-            Ok(true) => Ok(()),
+            Ok(true) => Ok(Match::of(self.directory.sid_claim(), text)),
             Ok(false) => denied("the caller is on none of the key's lists, nor in its groups"),
             Err(problem) => Err(Decision::Unavailable(problem)),
         }

@@ -22,11 +22,15 @@ fn listing(users: &[&str]) -> AccessSettings {
 }
 
 async fn decide(settings: &AccessSettings, claims: Value) -> Decision {
-    Access::new(settings, None).unwrap().decide(&caller(claims), "Secret", "g-1").await
+    let access = Access::new(settings, None).unwrap();
+    match access.decide(&caller(claims), "Secret", "g-1").await {
+        Decision::Allowed { by, .. } => allowed(by),
+        other => other,
+    }
 }
 
 fn allowed(by: &'static str) -> Decision {
-    Decision::Allowed { by }
+    Decision::Allowed { by, matched: None }
 }
 
 fn reason(decision: Decision) -> String {
@@ -39,12 +43,14 @@ fn reason(decision: Decision) -> String {
 #[tokio::test]
 async fn users_are_found_by_the_first_claim_that_counts() {
     let mut settings = listing(&[" Alice@Example.org ", "*@partner.example"]);
-    for upn in ["alice@example.org", "ALICE@EXAMPLE.ORG ", "bob@partner.example"] {
+    for upn in ["alice@example.org", "ALICE@EXAMPLE.ORG", "bob@partner.example"] {
         assert_eq!(decide(&settings, json!({"upn": upn})).await, allowed("user"), "{upn}");
     }
     for claims in [
         json!({"upn": "eve@example.org"}),
         json!({"upn": ""}),
+        json!({"upn": " alice@example.org"}),
+        json!({"upn": "alice@example.org\u{a0}"}),
         json!({"upn": ["alice@example.org"]}),
         json!({"upn": null}),
         json!({"upn": "a".repeat(5000)}),
@@ -213,8 +219,40 @@ async fn a_policy_that_cannot_decide_denies_nobody() {
         count([1 | some i in numbers.range(1, 100000); some j in numbers.range(1, 100000); i + j < 0]) > 0
     }";
     let (_file, settings) = with_policy(rules, &["*"]);
-    let decision = decide(&settings, json!({"upn": "alice"})).await;
+    let alice = json!({"upn": "alice", "oid": "o", "tid": "t", "appid": "a"});
+    let decision = decide(&settings, alice).await;
     assert!(matches!(decision, Decision::Unavailable(_)), "{decision:?}");
+}
+
+/// The token is the reason, and it stays as it is however often it comes.
+#[tokio::test]
+async fn a_policy_that_fails_for_want_of_a_name_denies() {
+    let (_file, settings) = with_policy("allow if endswith(input.user, \"@example.org\")", &[]);
+    reason(decide(&settings, json!({"oid": "o"})).await);
+    reason(decide(&settings, json!({"upn": "eve@example.net"})).await);
+    assert_eq!(decide(&settings, json!({"upn": "a@example.org"})).await, allowed("policy"));
+}
+
+#[tokio::test]
+async fn what_of_the_token_matched_is_told() {
+    let settings = AccessSettings {
+        roles: vec!["Reader".to_owned()],
+        groups: vec!["AAAA-1".to_owned()],
+        user_claims: vec!["upn".to_owned(), "email".to_owned()],
+        ..listing(&["*@example.org"])
+    };
+    let access = Access::new(&settings, None).unwrap();
+    for (claims, claim, value) in [
+        (json!({"email": "Alice@example.org"}), "email", "Alice@example.org"),
+        (json!({"roles": ["x", "Reader"]}), "roles", "Reader"),
+        (json!({"groups": ["aaaa-1", "x"]}), "groups", "aaaa-1"),
+    ] {
+        let decision = access.decide(&caller(claims), "k", "g").await;
+        let Decision::Allowed { matched: Some(matched), .. } = decision else {
+            panic!("{decision:?}")
+        };
+        assert_eq!((&*matched.claim, &*matched.value), (claim, value));
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::Match;
 use crate::bearer::Caller;
 
 /// The longest name, in bytes, that is looked for or at.
@@ -29,16 +30,18 @@ impl Users {
         Ok(Some(Self { patterns, claims: claims.to_vec() }))
     }
 
-    /// Whether the caller is one of them.
-    pub(super) fn have(&self, caller: &Caller) -> bool {
-        let claim = self.claims.iter().find_map(|name| usable(caller, name));
-        let Some(Value::String(name)) = claim else { return false };
-        let name = name.trim();
-        if name.is_empty() || name.len() > MAX_NAME {
-            return false;
+    /// By which claim the caller is one of them, if it is.
+    pub(super) fn find(&self, caller: &Caller) -> Option<Match> {
+        let claim = self.claims.iter().find(|claim| usable(caller, claim).is_some())?;
+        let value = usable(caller, claim)?;
+        let name = value.as_str()?;
+        // As it is in the token: an issuer's names with spaces around are others.
+        if name.trim().is_empty() || name.len() > MAX_NAME {
+            return None;
         }
-        let name = folded(name);
-        self.patterns.iter().any(|pattern| pattern.fits(&name))
+        let folded = folded(name);
+        let is_listed = self.patterns.iter().any(|pattern| pattern.fits(&folded));
+        is_listed.then(|| Match::of(claim, name))
     }
 }
 

@@ -58,6 +58,17 @@ impl Caller {
         self.text("tid")
     }
 
+    /// The `sub`: who it is to the issuer, and to this application alone.
+    #[must_use]
+    pub fn subject(&self) -> Option<String> {
+        self.text("sub")
+    }
+
+    /// True if the token lacks one of the names that a policy is told.
+    pub(crate) fn has_no_name(&self) -> bool {
+        [self.user(), self.oid(), self.tenant(), self.client()].contains(&None)
+    }
+
     /// The application that the token was given to: `appid`, `azp` or
     /// `client_id`.
     #[must_use]

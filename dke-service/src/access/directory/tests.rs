@@ -143,14 +143,17 @@ async fn a_directory_that_stops_is_unavailable_until_it_is_back() {
     let access = access(Arc::new(slapd.directory().unwrap()), &[EDITORS]);
     let alice = caller(json!({"onprem_sid": ALICE}));
     let bob = caller(json!({"onprem_sid": BOB}));
-    let allowed = Decision::Allowed { by: "directory" };
+    let matched =
+        |claim: &str, value: &str| Some(Match { claim: claim.to_owned(), value: value.to_owned() });
+    let allowed = Decision::Allowed { by: "directory", matched: matched("onprem_sid", ALICE) };
     assert_eq!(access.decide(&alice, "k", "g").await, allowed);
     slapd.stop();
     let decision = access.decide(&bob, "k", "g").await;
     assert!(matches!(decision, Decision::Unavailable(_)), "{decision:?}");
     assert_eq!(access.decide(&alice, "k", "g").await, allowed, "it was asked a moment ago");
     let listed = caller(json!({"onprem_sid": BOB, "upn": "listed@example.org"}));
-    assert_eq!(access.decide(&listed, "k", "g").await, Decision::Allowed { by: "user" });
+    let by_name = Decision::Allowed { by: "user", matched: matched("upn", "listed@example.org") };
+    assert_eq!(access.decide(&listed, "k", "g").await, by_name);
     slapd.run();
     let patience = Instant::now() + Duration::from_secs(60);
     loop {
