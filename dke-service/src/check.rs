@@ -27,7 +27,14 @@ pub fn run(file: &Path) -> Result<ExitCode, Failure> {
         Tls::load(tls).map_err(Failure::misconfigured)?;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let report = runtime.map_err(Failure::unavailable)?.block_on(check(&state));
+    let mut report = runtime.map_err(Failure::unavailable)?.block_on(check(&state));
+    for issuer in config.issuer.iter().filter(|it| it.scopes.is_empty() && it.clients.is_empty()) {
+        report.warn(format!(
+            "issuer {:?} has neither scopes nor clients: a token that any application got for this \
+             audience is good here",
+            issuer.issuer
+        ));
+    }
     report.tell();
     match report.problems {
         0 => Ok(ExitCode::SUCCESS),
@@ -46,6 +53,10 @@ struct Report {
 impl Report {
     fn good(&mut self, line: impl fmt::Display) {
         self.lines.push(format!("ok       {line}"));
+    }
+
+    fn warn(&mut self, line: impl fmt::Display) {
+        self.lines.push(format!("warning  {line}"));
     }
 
     fn bad(&mut self, line: impl fmt::Display) {

@@ -129,7 +129,7 @@ impl Issuer {
 
     /// True if both fetch the same keys from the same place.
     pub(super) fn has_source_of(&self, other: &Self) -> bool {
-        self.source.is_that_of(&other.source)
+        self.source.is_that_of(&other.source) && self.algorithms == other.algorithms
     }
 
     pub(super) fn inherit(&self, before: &Self) {
