@@ -124,7 +124,10 @@ impl PendingLogin {
 
     async fn granted(&self) -> Result<Granted, HolderError> {
         let end = Duration::from_secs(self.code.expires_in).min(MAX_WAIT);
-        let mut interval = self.code.interval.map_or(USUAL_INTERVAL, Duration::from_secs);
+        let mut interval = self
+            .code
+            .interval
+            .map_or(USUAL_INTERVAL, |seconds| Duration::from_secs(seconds.clamp(1, 60)));
         while self.started.elapsed() + interval < end {
             tokio::time::sleep(interval).await;
             match self.ask().await {

@@ -22,6 +22,7 @@ pub(super) async fn run(words: &[String]) -> Result<Zeroizing<String>, HolderErr
     };
     let mut command = Command::new(program);
     command.args(arguments).env_remove("TWINLOCK_PIN");
+    command.env_remove("TWINLOCK_DKE_CLIENT_SECRET").env_remove("TWINLOCK_DKE_TOKEN");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
     let mut child = command.spawn().map_err(cannot)?;
     let pipe = child.stdout.take().expect("it was asked for above");
