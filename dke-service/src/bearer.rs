@@ -10,10 +10,10 @@
 //!
 //! They are those of the `jwks_uri` in its discovery document, which has to name
 //! the configured issuer. Both are fetched in the background, again each hour,
-//! and when a token names a key that is not known: [once in 30
-//! seconds](Timing::gap) at the most, however many such tokens there are, which
+//! and when a token names a key that is not known: once in 30
+//! seconds at the most, however many such tokens there are, which
 //! wait for the same fetch. An issuer that does not answer changes nothing for
-//! [a day](Timing::keep); before its keys were fetched once, its tokens are
+//! a day; before its keys were fetched once, its tokens are
 //! [`Unavailable`](Unverified::Unavailable).
 //!
 //! # Entra ID

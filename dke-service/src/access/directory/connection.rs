@@ -20,7 +20,7 @@ use twinlock_service::config::SecretSource;
 use super::super::Sid;
 
 /// How long a question to the directory may take, with connecting and all.
-const PATIENCE: Duration = Duration::from_secs(3);
+pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// How long connecting alone may.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
