@@ -37,6 +37,7 @@ mod fetch;
 mod issuer;
 pub(crate) mod json;
 mod key_set;
+mod proven;
 mod token;
 
 pub use caller::Caller;

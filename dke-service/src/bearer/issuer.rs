@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use super::claims::Rules;
 use super::fetch::Source;
 use super::key_set::{Algorithm, Key, KeySet};
+use super::proven::Proven;
 use super::token::Token;
 use super::{Caller, IssuerSettings, Timing, Unverified};
 
@@ -27,6 +28,7 @@ pub(super) struct Issuer {
 /// Keys that were fetched.
 struct Good {
     keys: KeySet,
+    proven: Proven,
     since: Instant,
 }
 
@@ -73,8 +75,7 @@ impl Issuer {
         let good = self.good_for(&token, algorithm).await?;
         let candidates = good.keys.candidates(token.key_id.as_deref(), algorithm);
         let candidates = candidates.map_err(invalid)?;
-        let verifies = |key: &&Key| key.verifies(algorithm, token.message, token.signature);
-        if !candidates.iter().any(verifies) {
+        if !good.has_signed(&token, algorithm, &candidates) {
             return Err(invalid("the signature of the token is wrong"));
         }
         let claims = token.claims().map_err(invalid)?;
@@ -165,7 +166,11 @@ impl Issuer {
         let fetched = self.source.fetch(&self.algorithms).await;
         let problem = match fetched {
             Ok(keys) => {
-                self.good.store(Some(Arc::new(Good { keys, since: Instant::now() })));
+                self.good.store(Some(Arc::new(Good {
+                    keys,
+                    proven: Proven::default(),
+                    since: Instant::now(),
+                })));
                 None
             }
             Err(problem) => {
@@ -180,6 +185,22 @@ impl Issuer {
             }
         };
         self.attempts.lock().unwrap_or_else(PoisonError::into_inner).problem = problem;
+    }
+}
+
+impl Good {
+    /// Whether one of these keys has.
+    fn has_signed(&self, token: &Token<'_>, algorithm: Algorithm, keys: &[&Key]) -> bool {
+        let digest = token.digest();
+        if self.proven.has(&digest) {
+            return true;
+        }
+        let verifies = |key: &&Key| key.verifies(algorithm, token.message, token.signature);
+        let has = keys.iter().any(verifies);
+        if has {
+            self.proven.add(digest);
+        }
+        has
     }
 }
 

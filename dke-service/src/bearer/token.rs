@@ -5,8 +5,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use sha2::{Digest as _, Sha256};
 
 use super::json;
+use super::proven::Digest;
 
 /// The longest token that is looked at, in bytes. Those of Entra ID with two
 /// hundred groups have nine thousand.
@@ -47,6 +49,13 @@ impl<'a> Token<'a> {
         let (algorithm, key_id) = understood(header)?;
         let message = &text[..text.len() - signature.len() - 1];
         Ok(Self { algorithm, key_id, issuer, message, signature })
+    }
+
+    /// Of all of it: what is signed, and the signature.
+    pub(super) fn digest(&self) -> Digest {
+        let parts = [self.message, ".", self.signature];
+        let digest = parts.iter().fold(Sha256::new(), |digest, part| digest.chain_update(part));
+        digest.finalize().into()
     }
 
     /// What it says, once its signature is good.
