@@ -1,5 +1,6 @@
 //! The customer's KEK on a token.
 
+use std::fmt;
 use std::sync::Arc;
 
 use cryptoki::object::ObjectHandle;
@@ -9,7 +10,7 @@ use twinlock_keys::{
 };
 
 use crate::lookup::KeyName;
-use crate::oaep::{self, Unpadding};
+use crate::oaep::{self, Oaep};
 use crate::session::TokenSession;
 use crate::workers::Retry;
 use crate::{
@@ -29,7 +30,6 @@ const SHARE_LEN: usize = 32;
 /// under the public key that the token showed when it was opened, and decrypted
 /// inside the token. Wrapped, it is as long as the modulus. RSA binds no context:
 /// a share of another one is found out by its check, after it was unwrapped.
-#[derive(Debug)]
 pub struct Pkcs11Key {
     uri: KeyUri,
     name: KeyName,
@@ -39,10 +39,9 @@ pub struct Pkcs11Key {
 }
 
 /// What kind of KEK it is, and what follows from that.
-#[derive(Clone, Debug)]
 enum Kek {
     Aes,
-    Rsa { public: Arc<RsaPublicKey>, unpadding: Unpadding },
+    Rsa(Arc<Oaep>),
 }
 
 impl Pkcs11Key {
@@ -75,11 +74,9 @@ impl Pkcs11Key {
         };
         let facts = token.call(Retry::Once, find).await?;
         let name = name.with_kind(facts.kind);
-        let kek = match public_key(&facts, uri)?.map(Arc::new) {
+        let kek = match public_key(&facts, uri)? {
             Some(public) => {
-                let unpadding =
-                    rsa_key::unpadding_of(token, &name, &public, KeyFacts::check_kek).await?;
-                Kek::Rsa { public, unpadding }
+                Kek::Rsa(rsa_key::oaep_of(token, &name, public, KeyFacts::check_kek).await?)
             }
             None => Kek::Aes,
         };
@@ -103,7 +100,7 @@ impl Pkcs11Key {
     pub fn public_key(&self) -> Option<&RsaPublicKey> {
         match &self.kek {
             Kek::Aes => None,
-            Kek::Rsa { public, .. } => Some(public),
+            Kek::Rsa(oaep) => Some(oaep.public()),
         }
     }
 
@@ -112,7 +109,7 @@ impl Pkcs11Key {
         share: &Share,
         aad: &[u8],
     ) -> Result<WrappedShare, Pkcs11Error> {
-        if let Kek::Rsa { public, .. } = &self.kek {
+        if let Some(public) = self.public_key() {
             return Ok(public.wrap(share)?);
         }
         let (aad, share) = (aad.to_vec(), Share::copy_of(share.expose()));
@@ -138,14 +135,11 @@ impl Pkcs11Key {
                 })
                 .await?
             }
-            (Kek::Rsa { public, unpadding }, ShareAlgorithm::RsaOaepSha256)
-                if public.can_be_asked(bytes) =>
+            (Kek::Rsa(oaep), ShareAlgorithm::RsaOaepSha256)
+                if oaep.public().can_be_asked(bytes) =>
             {
-                let (public, unpadding, bytes) = (Arc::clone(public), *unpadding, bytes.to_vec());
-                let decrypt = move |token: &mut TokenSession, key| {
-                    oaep::decrypt_share(token, key, &public, unpadding, &bytes)
-                };
-                self.with_key(decrypt).await?
+                let (oaep, bytes) = (Arc::clone(oaep), bytes.to_vec());
+                self.with_key(move |token, key| oaep.decrypt_share(token, key, &bytes)).await?
             }
             _ => return Err(oaep::refused()),
         };
@@ -197,6 +191,12 @@ async fn with_key<T: Send + 'static>(
     };
     let call = move |token: &mut TokenSession| token.with_key(&name, &check, &work);
     token.call(Retry::Once, call).await
+}
+
+impl fmt::Debug for Pkcs11Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pkcs11Key").field("facts", &self.facts).finish_non_exhaustive()
+    }
 }
 
 impl KeyHolder for Pkcs11Key {

@@ -4,62 +4,206 @@
 //! Some tokens do all of it. SoftHSM knows OAEP with SHA-1 only, as other tokens
 //! of its age do: they do the arithmetic with the private key, and the padding
 //! comes off here. What a token's list of mechanisms says about it is no more
-//! than a hint, so each token is tried once.
+//! than a hint, and keys may be bound to a mechanism, so each key is tried once for
+//! each time that its token is opened.
+//!
+//! Tokens that do all of it say in many ways that a ciphertext is bad: with codes
+//! for that, with codes that mean a broken device elsewhere, and perhaps with one
+//! code for one kind of bad padding and another for another. No table of codes is
+//! ever complete, and a token that answers in two ways would decrypt for whoever
+//! can tell them apart. So a failed decryption is always followed by that of a
+//! ciphertext which is known to be good: if that fails too, it is the token.
 
 mod unpad;
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cryptoki::mechanism::rsa::{PkcsMgfType, PkcsOaepParams, PkcsOaepSource};
 use cryptoki::mechanism::{Mechanism, MechanismType};
 use cryptoki::object::ObjectHandle;
-use twinlock_keys::Share;
+use twinlock_keys::{Share, WrappedShare};
 use zeroize::Zeroizing;
 
 use self::unpad::{left_padded, unpad};
 use crate::session::TokenSession;
-use crate::{ErrorKind, Pkcs11Error, RsaPublicKey, TokenFacts, aead};
+use crate::{ErrorKind, Pkcs11Error, RsaPublicKey, aead, look};
 
 /// Who takes the padding off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unpadding {
+enum Unpadding {
     /// The token does OAEP (`CKM_RSA_PKCS_OAEP`).
     ByToken,
     /// We do; the token decrypts without (`CKM_RSA_X_509`).
     ByUs,
 }
 
-/// What was found out about a token, shared by whoever opens it.
-pub(crate) type Memory = Arc<OnceLock<Unpadding>>;
-
-/// What this process knows of `token`, of the module at `module`.
-pub(crate) fn memory_of(module: &Path, token: &TokenFacts) -> Memory {
-    type Name = (PathBuf, String, String);
-    static TOKENS: LazyLock<Mutex<HashMap<Name, Memory>>> = LazyLock::new(Mutex::default);
-    let mut tokens = TOKENS.lock().unwrap_or_else(PoisonError::into_inner);
-    let name = (module.to_owned(), token.serial.clone(), token.label.clone());
-    Arc::clone(tokens.entry(name).or_default())
+/// A key's decryption by OAEP, as its token was found to do it.
+pub(crate) struct Oaep {
+    known: Arc<Known>,
+    unpadding: Unpadding,
 }
 
-/// Decrypts `ciphertext`. Whatever is wrong with it, the error is the same, the
-/// token's code included: there is none. And so is the time, as far as the token's
-/// own is: in the place of what it cannot be asked it is asked for something else.
-pub(crate) fn decrypt(
-    token: &TokenSession,
-    key: ObjectHandle,
-    public: &RsaPublicKey,
-    unpadding: Unpadding,
-    ciphertext: &[u8],
-) -> Result<Zeroizing<Vec<u8>>, Pkcs11Error> {
-    let can_be_asked = public.can_be_asked(ciphertext);
-    let stand_in = stand_in(public.modulus_len());
-    let asked = if can_be_asked { ciphertext } else { &stand_in };
-    match attempt(token, key, public, unpadding, asked) {
-        Ok(message) => message.filter(|_| can_be_asked).ok_or_else(refused),
-        Err(error) if token.vendor.is_bad_oaep(&error) => Err(refused()),
-        Err(error) => Err(error),
+/// What was found out about a token's keys, by their public parts (SPKI, SHA-256).
+#[derive(Default)]
+pub(crate) struct Memory(Mutex<HashMap<[u8; 32], Arc<Oaep>>>);
+
+impl Memory {
+    pub(crate) fn of(&self, public: &RsaPublicKey) -> Option<Arc<Oaep>> {
+        self.lock().get(&public.spki_sha256()).cloned()
+    }
+
+    pub(crate) fn keep(&self, oaep: &Arc<Oaep>) {
+        self.lock().insert(oaep.public().spki_sha256(), Arc::clone(oaep));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<[u8; 32], Arc<Oaep>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The public part of a key, and what it is known to decrypt.
+pub(crate) struct Known {
+    public: RsaPublicKey,
+    /// Of nothing; kept for [`Known::is_opened`] alone.
+    share: Share,
+    wrapped: WrappedShare,
+}
+
+impl Known {
+    /// # Errors
+    /// When there are no random bytes.
+    pub(crate) fn new(public: RsaPublicKey) -> Result<Self, Pkcs11Error> {
+        let share = look::random_share()?;
+        let wrapped = public.wrap(&share)?;
+        Ok(Self { public, share, wrapped })
+    }
+
+    pub(crate) fn public(&self) -> &RsaPublicKey {
+        &self.public
+    }
+
+    /// True if the token decrypts what it has to; false if it does something else.
+    fn is_opened(
+        &self,
+        token: &TokenSession,
+        key: ObjectHandle,
+        unpadding: Unpadding,
+    ) -> Result<bool, Pkcs11Error> {
+        let message = self.attempt(token, key, unpadding, self.wrapped.bytes())?;
+        Ok(message.is_some_and(|message| *message == self.share.expose()))
+    }
+
+    /// The message in `ciphertext`, or nothing if there is none.
+    fn attempt(
+        &self,
+        token: &TokenSession,
+        key: ObjectHandle,
+        unpadding: Unpadding,
+        ciphertext: &[u8],
+    ) -> Result<Option<Zeroizing<Vec<u8>>>, Pkcs11Error> {
+        let mechanism = match unpadding {
+            Unpadding::ByToken => oaep_sha256(),
+            Unpadding::ByUs => Mechanism::RsaX509,
+        };
+        let begun = token.session.decrypt_init(&mechanism, key);
+        let decrypted = begun.and_then(|()| token.one_shot.decrypt(&token.session, ciphertext));
+        let decrypted = decrypted
+            .map_err(|error| Pkcs11Error::of_call(error, "decrypt with the token's RSA key"))?;
+        Ok(match unpadding {
+            Unpadding::ByToken => Some(decrypted),
+            Unpadding::ByUs => left_padded(&decrypted, self.public.modulus_len()).and_then(unpad),
+        })
+    }
+}
+
+impl Oaep {
+    /// Finds out how `token` decrypts with `key`, the private part of what is
+    /// known.
+    ///
+    /// # Errors
+    /// When it does not; and its own error when it fails, which says nothing
+    /// about that.
+    pub(crate) fn probe(
+        token: &TokenSession,
+        key: ObjectHandle,
+        known: &Arc<Known>,
+    ) -> Result<Self, Pkcs11Error> {
+        for unpadding in [Unpadding::ByToken, Unpadding::ByUs] {
+            match known.is_opened(token, key, unpadding) {
+                Ok(true) => {
+                    tracing::debug!(?unpadding, token = token.token.label, "RSA-OAEP with SHA-256");
+                    return Ok(Self { known: Arc::clone(known), unpadding });
+                }
+                Ok(false) => {} // it took the parameters, and did something else
+                Err(error) if is_no(&error) => {
+                    tracing::debug!(%error, ?unpadding, "not what this token can");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let label = &token.token.label;
+        Err(Pkcs11Error::misconfigured(format!(
+            "the token {label:?} decrypts with this RSA key neither by OAEP with SHA-256 nor \
+             without padding (CKM_RSA_X_509); create another key with `twinlock keys create --type \
+             rsa-3072`, or use an AES key"
+        )))
+    }
+
+    pub(crate) fn public(&self) -> &RsaPublicKey {
+        &self.known.public
+    }
+
+    pub(crate) fn is_by_token(&self) -> bool {
+        self.unpadding == Unpadding::ByToken
+    }
+
+    /// Decrypts `ciphertext`. Whatever is wrong with it, the error is the same, the
+    /// token's code included: there is none. And so is the time, as far as the
+    /// token's own is: in the place of what it cannot be asked it is asked for
+    /// something else.
+    pub(crate) fn decrypt(
+        &self,
+        token: &TokenSession,
+        key: ObjectHandle,
+        ciphertext: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, Pkcs11Error> {
+        let can_be_asked = self.public().can_be_asked(ciphertext);
+        let stand_in = stand_in(self.public().modulus_len());
+        let asked = if can_be_asked { ciphertext } else { &stand_in };
+        let message = self.message(token, key, asked)?;
+        message.filter(|_| can_be_asked).ok_or_else(refused)
+    }
+
+    /// As [`Oaep::decrypt`], of what has to be a share.
+    pub(crate) fn decrypt_share(
+        &self,
+        token: &TokenSession,
+        key: ObjectHandle,
+        wrapped: &[u8],
+    ) -> Result<Share, Pkcs11Error> {
+        let share = self.decrypt(token, key, wrapped)?;
+        Share::try_copy_of(&share).ok_or_else(refused)
+    }
+
+    /// The message in `ciphertext`, or nothing if there is none.
+    fn message(
+        &self,
+        token: &TokenSession,
+        key: ObjectHandle,
+        ciphertext: &[u8],
+    ) -> Result<Option<Zeroizing<Vec<u8>>>, Pkcs11Error> {
+        let attempt = || self.known.attempt(token, key, self.unpadding, ciphertext);
+        match attempt() {
+            Err(error) if error.is_from("C_Decrypt") => {
+                match self.known.is_opened(token, key, self.unpadding) {
+                    // Once more: the token may have been out of sorts for a moment.
+                    Ok(true) => Ok(attempt().unwrap_or_default()),
+                    _ => Err(error),
+                }
+            }
+            result => result,
+        }
     }
 }
 
@@ -70,76 +214,14 @@ fn stand_in(len: usize) -> Vec<u8> {
     ciphertext
 }
 
-/// As [`decrypt`], of what has to be a share.
-pub(crate) fn decrypt_share(
-    token: &TokenSession,
-    key: ObjectHandle,
-    public: &RsaPublicKey,
-    unpadding: Unpadding,
-    wrapped: &[u8],
-) -> Result<Share, Pkcs11Error> {
-    let share = decrypt(token, key, public, unpadding, wrapped)?;
-    Share::try_copy_of(&share).ok_or_else(refused)
-}
-
 /// All that is said about a ciphertext that does not decrypt.
 pub(crate) fn refused() -> Pkcs11Error {
     Pkcs11Error::new(ErrorKind::BadCiphertext, aead::REFUSED)
 }
 
-/// Finds out what a token can, with `wrapped`, which is `share` under its key.
-/// A token that fails says nothing about that: its error is returned, and the
-/// question stays open.
-pub(crate) fn probe(
-    token: &TokenSession,
-    key: ObjectHandle,
-    public: &RsaPublicKey,
-    share: &Share,
-    wrapped: &[u8],
-) -> Result<Unpadding, Pkcs11Error> {
-    for unpadding in [Unpadding::ByToken, Unpadding::ByUs] {
-        match attempt(token, key, public, unpadding, wrapped) {
-            Ok(Some(decrypted)) if *decrypted == share.expose() => return Ok(unpadding),
-            Ok(_) => {} // it took the parameters, and did something else
-            Err(error) if is_no(&error) => {
-                tracing::debug!(%error, ?unpadding, "not what this token can");
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    let label = &token.token.label;
-    Err(Pkcs11Error::misconfigured(format!(
-        "the token {label:?} decrypts with this RSA key neither by OAEP with SHA-256 nor without \
-         padding (CKM_RSA_X_509); create another key with `twinlock keys create --type rsa-3072`, \
-         or use an AES key"
-    )))
-}
-
 /// True if the token is in its right mind and will not do it.
 fn is_no(error: &Pkcs11Error) -> bool {
     matches!(error.kind(), ErrorKind::Misconfigured | ErrorKind::BadCiphertext)
-}
-
-/// The message in `ciphertext`, or nothing if there is none.
-fn attempt(
-    token: &TokenSession,
-    key: ObjectHandle,
-    public: &RsaPublicKey,
-    unpadding: Unpadding,
-    ciphertext: &[u8],
-) -> Result<Option<Zeroizing<Vec<u8>>>, Pkcs11Error> {
-    let mechanism = match unpadding {
-        Unpadding::ByToken => oaep_sha256(),
-        Unpadding::ByUs => Mechanism::RsaX509,
-    };
-    let begun = token.session.decrypt_init(&mechanism, key);
-    let decrypted = begun.and_then(|()| token.one_shot.decrypt(&token.session, ciphertext));
-    let decrypted = decrypted
-        .map_err(|error| Pkcs11Error::of_call(error, "decrypt with the token's RSA key"))?;
-    Ok(match unpadding {
-        Unpadding::ByToken => Some(decrypted),
-        Unpadding::ByUs => left_padded(&decrypted, public.modulus_len()).and_then(unpad),
-    })
 }
 
 fn oaep_sha256() -> Mechanism<'static> {

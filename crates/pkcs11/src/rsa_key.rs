@@ -4,23 +4,22 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cryptoki::object::ObjectHandle;
 use twinlock_keys::Pkcs11Uri;
 use zeroize::Zeroizing;
 
 use crate::lookup::KeyName;
-use crate::oaep::{self, Unpadding};
+use crate::oaep::{Known, Oaep};
 use crate::session::TokenSession;
 use crate::workers::Retry;
-use crate::{Done, KeyFacts, Pkcs11Error, RsaPublicKey, Token, look};
+use crate::{Done, KeyFacts, Pkcs11Error, RsaPublicKey, Token};
 
 /// The private part of an RSA key on one token, which decrypts what others
 /// encrypted under its public part by RSA-OAEP with SHA-256, MGF1-SHA-256 and no
 /// label (RFC 8017 section 7.1). Clones are cheap and share the token's sessions.
 ///
 /// The token does all of it, or the arithmetic only, and the padding is taken off
-/// here in constant time: which of both is found out once for each token and
-/// process, never for a call.
+/// here in constant time: which of both is found out when the key is first opened,
+/// never for a call.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -56,8 +55,7 @@ struct Key {
     name: KeyName,
     allow_extractable: bool,
     facts: KeyFacts,
-    public: Arc<RsaPublicKey>,
-    unpadding: Unpadding,
+    oaep: Arc<Oaep>,
 }
 
 impl RsaKey {
@@ -81,9 +79,8 @@ impl RsaKey {
         };
         let facts = token.call(Retry::Once, find).await?;
         let name = name.with_kind(facts.kind);
-        let public = Arc::new(facts.public_key()?);
-        let unpadding = unpadding_of(token, &name, &public, KeyFacts::check_rsa).await?;
-        let key = Arc::new(Key { name, allow_extractable, facts, public, unpadding });
+        let oaep = oaep_of(token, &name, facts.public_key()?, KeyFacts::check_rsa).await?;
+        let key = Arc::new(Key { name, allow_extractable, facts, oaep });
         Ok(Self { token: token.clone(), key })
     }
 
@@ -103,13 +100,13 @@ impl RsaKey {
     /// pair that took its place on the token is not used.
     #[must_use]
     pub fn public_key(&self) -> &RsaPublicKey {
-        &self.key.public
+        self.key.oaep.public()
     }
 
     /// True if the token takes the padding off; false if that is done here.
     #[must_use]
     pub fn is_unpadded_by_token(&self) -> bool {
-        self.key.unpadding == Unpadding::ByToken
+        self.key.oaep.is_by_token()
     }
 
     /// Decrypts a message of any length: 66 bytes fewer than the modulus at most.
@@ -127,11 +124,10 @@ impl RsaKey {
         let call = move |token: &mut TokenSession| {
             let check = |facts: &KeyFacts| {
                 facts.check_rsa(key.allow_extractable)?;
-                check_same(facts, &key.public)
+                check_same(facts, key.oaep.public())
             };
-            let decrypt = |token: &mut TokenSession, handle| {
-                oaep::decrypt(token, handle, &key.public, key.unpadding, &ciphertext)
-            };
+            let decrypt =
+                |token: &mut TokenSession, handle| key.oaep.decrypt(token, handle, &ciphertext);
             token.with_key(&key.name, check, decrypt)
         };
         Done::from(self.token.timed_call(within, Retry::Once, call).await)
@@ -144,35 +140,32 @@ impl fmt::Debug for RsaKey {
     }
 }
 
-/// Who takes the padding off for that token; if it is not known, it is tried now
-/// with the key of that name, if that passes `check` (which is told whether keys
-/// may be extractable).
-pub(crate) async fn unpadding_of(
+/// How the token decrypts with the key of that name, `public`'s private part. If
+/// that is not known, it is tried now, if the key passes `check` (which is told
+/// whether keys may be extractable).
+pub(crate) async fn oaep_of(
     token: &Token,
     name: &KeyName,
-    public: &Arc<RsaPublicKey>,
+    public: RsaPublicKey,
     check: fn(&KeyFacts, bool) -> Result<(), Pkcs11Error>,
-) -> Result<Unpadding, Pkcs11Error> {
-    if let Some(unpadding) = token.unpadding().get() {
-        return Ok(*unpadding);
+) -> Result<Arc<Oaep>, Pkcs11Error> {
+    if let Some(oaep) = token.rsa_keys().of(&public) {
+        return Ok(oaep);
     }
-    let share = look::random_share()?;
-    let wrapped = public.wrap(&share)?;
-    let (name, public) = (name.clone(), Arc::clone(public));
+    let known = Arc::new(Known::new(public)?);
+    let name = name.clone();
     let allow_extractable = token.options().allows_extractable();
     let probe = move |token: &mut TokenSession| {
         let check = |facts: &KeyFacts| {
             check(facts, allow_extractable)?;
-            check_same(facts, &public)
+            check_same(facts, known.public())
         };
-        let try_key = |token: &mut TokenSession, key: ObjectHandle| {
-            oaep::probe(token, key, &public, &share, wrapped.bytes())
-        };
-        token.with_key(&name, check, try_key)
+        let probe = |token: &mut TokenSession, key| Oaep::probe(token, key, &known);
+        token.with_key(&name, check, probe)
     };
-    let unpadding = token.call(Retry::Once, probe).await?;
-    tracing::debug!(?unpadding, token = token.facts().label, "RSA-OAEP with SHA-256");
-    Ok(*token.unpadding().get_or_init(|| unpadding))
+    let oaep = Arc::new(token.call(Retry::Once, probe).await?);
+    token.rsa_keys().keep(&oaep);
+    Ok(oaep)
 }
 
 /// Refuses a key that is not `public`'s private part: it would not open what that

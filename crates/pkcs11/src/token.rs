@@ -32,7 +32,7 @@ struct Open {
     facts: TokenFacts,
     workers: Workers<TokenSession>,
     options: TokenOptions,
-    unpadding: oaep::Memory,
+    rsa_keys: oaep::Memory,
 }
 
 /// What a token's sessions are at: for health checks and metrics.
@@ -211,10 +211,10 @@ impl Token {
             hung: options.hung_workers,
             trips: options.breaker,
         };
-        let unpadding = oaep::memory_of(module.path(), &facts);
         let opener = Opener { module, uri: uri.clone(), login: Arc::new(login), read_write };
         let workers = Workers::new(limits, move || opener.open());
-        let token = Self { open: Arc::new(Open { facts, workers, options, unpadding }) };
+        let rsa_keys = oaep::Memory::default();
+        let token = Self { open: Arc::new(Open { facts, workers, options, rsa_keys }) };
         token.call(Retry::Once, |_| Ok(())).await?; // a first session: the PIN is right
         if token.open.options.warm {
             token.open.workers.warm_up(token.open.options.deadline).await;
@@ -287,9 +287,9 @@ impl Token {
         self.open.workers.timed_call(deadline.min(LONGEST), retry, work).await
     }
 
-    /// Whether it does OAEP with SHA-256, once that is known.
-    pub(crate) fn unpadding(&self) -> &oaep::Memory {
-        &self.open.unpadding
+    /// How it decrypts with its RSA keys, as far as that was found out.
+    pub(crate) fn rsa_keys(&self) -> &oaep::Memory {
+        &self.open.rsa_keys
     }
 }
 

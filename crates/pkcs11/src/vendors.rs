@@ -19,9 +19,6 @@ pub(crate) struct Vendor {
     /// Codes by which `C_Decrypt` says that a well-formed ciphertext failed,
     /// besides those that mean nothing else.
     gcm_bad_tag: &'static [RvError],
-    /// Codes by which `C_Decrypt` says that an RSA ciphertext of the right length
-    /// failed, besides those that mean nothing else.
-    oaep_refused: &'static [RvError],
     /// Codes for the handle of an object that was deleted, besides
     /// `CKR_OBJECT_HANDLE_INVALID` and `CKR_KEY_HANDLE_INVALID`.
     stale_handle: &'static [RvError],
@@ -64,7 +61,6 @@ static UNKNOWN: Vendor = Vendor {
     model: "",
     gcm_iv: GcmIv::Ours,
     gcm_bad_tag: &[],
-    oaep_refused: &[],
     stale_handle: &[],
     allowed_mechanisms: false,
     rsa_mechanisms: &[],
@@ -78,7 +74,6 @@ static ROWS: [Vendor; 8] = [
         name: "SoftHSM",
         manufacturer: "SoftHSM project",
         gcm_bad_tag: &[RvError::GeneralError],
-        oaep_refused: &[RvError::GeneralError],
         allowed_mechanisms: true,
         rsa_mechanisms: &[MechanismType::RSA_X_509, MechanismType::RSA_PKCS_OAEP],
         workers: 4,
@@ -91,7 +86,6 @@ static ROWS: [Vendor; 8] = [
     Vendor {
         name: "kryoptic",
         manufacturer: "Kryoptic",
-        oaep_refused: &[RvError::DeviceError],
         stale_handle: &[RvError::GeneralError],
         allowed_mechanisms: true,
         rsa_mechanisms: &[MechanismType::RSA_PKCS_OAEP],
@@ -163,17 +157,6 @@ impl Vendor {
                 && error.raw_code().is_some_and(|code| self.gcm_bad_tag.contains(&code))
     }
 
-    /// True if `error`, from decrypting an RSA ciphertext of the right length,
-    /// says that it is not one of this key and padding.
-    pub(crate) fn is_bad_oaep(&self, error: &Pkcs11Error) -> bool {
-        let says_so = |code| {
-            matches!(code, RvError::DataInvalid | RvError::DataLenRange)
-                || self.oaep_refused.contains(&code)
-        };
-        error.kind() == ErrorKind::BadCiphertext
-            || error.is_from("C_Decrypt") && error.raw_code().is_some_and(says_so)
-    }
-
     /// True if `error` says that a handle's object is not there any more.
     pub(crate) fn is_stale_handle(&self, error: &Pkcs11Error) -> bool {
         error.raw_code().is_some_and(|code| {
@@ -229,20 +212,6 @@ mod tests {
             assert!(vendor.is_bad_tag(&failed(RvError::EncryptedDataInvalid)));
             assert!(vendor.is_bad_tag(&failed(RvError::EncryptedDataLenRange)));
             assert!(vendor.is_bad_tag(&failed(RvError::UnknownErrorCode(0x42))));
-        }
-    }
-
-    #[test]
-    fn a_device_error_is_a_bad_oaep_only_where_that_is_known() {
-        let kryoptic = vendor_of("Kryoptic Project", "v1");
-        assert!(kryoptic.is_bad_oaep(&failed(RvError::DeviceError)));
-        assert!(!UNKNOWN.is_bad_oaep(&failed(RvError::DeviceError)));
-        let before = Error::Pkcs11(RvError::DeviceError, Function::DecryptInit);
-        assert!(!kryoptic.is_bad_oaep(&Pkcs11Error::of_call(before, "decrypt")));
-        for vendor in [kryoptic, &UNKNOWN] {
-            assert!(vendor.is_bad_oaep(&failed(RvError::EncryptedDataInvalid)));
-            assert!(vendor.is_bad_oaep(&failed(RvError::DataInvalid)));
-            assert!(!vendor.is_bad_oaep(&failed(RvError::DeviceRemoved)));
         }
     }
 

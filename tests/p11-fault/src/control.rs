@@ -76,7 +76,10 @@ impl Faults {
                     thread::sleep(POLL);
                 }
             }
-            Some(Rule { action: Action::Cap(_) | Action::Flags(_), .. }) | None => {}
+            Some(Rule {
+                action: Action::Cap(_) | Action::Flags(_) | Action::Recode(_), ..
+            })
+            | None => {}
         }
         (function == "C_OpenSession" && !self.state().reserve()).then_some(CKR_SESSION_COUNT)
     }
@@ -96,8 +99,8 @@ impl Faults {
         }
     }
 
-    /// The call of `function` was forwarded and answered with `code`.
-    pub(crate) fn after(&self, function: &str, code: CK_RV) {
+    /// What is made of `code`, the real module's answer to the call of `function`.
+    pub(crate) fn after(&self, function: &str, code: CK_RV) -> CK_RV {
         let mut state = self.state();
         match (function, code) {
             ("C_OpenSession", CKR_OK) => {}
@@ -107,6 +110,7 @@ impl Faults {
             ("C_CloseAllSessions" | "C_Finalize", CKR_OK) => state.sessions = 0,
             _ => {}
         }
+        state.recoded(function, code)
     }
 
     /// Flags that the token is made to have besides its own.
@@ -160,6 +164,18 @@ impl State {
         Some(rule.clone())
     }
 
+    /// The code in the place of `code`, if that is a refusal.
+    fn recoded(&self, function: &str, code: CK_RV) -> CK_RV {
+        let other = |rule: &Rule| match rule.action {
+            Action::Recode(other) if rule.function == function => Some(other),
+            _ => None,
+        };
+        match code {
+            CKR_OK | CKR_BUFFER_TOO_SMALL => code, // how long the output will be
+            _ => self.rules.iter().find_map(other).unwrap_or(code),
+        }
+    }
+
     /// Room for one more session?
     fn reserve(&mut self) -> bool {
         let caps = self.rules.iter().filter_map(|rule| match rule.action {
@@ -193,6 +209,7 @@ enum Action {
     Delay(Duration),
     Flags(CK_FLAGS),
     Hang,
+    Recode(CK_RV),
     Return(CK_RV),
 }
 
@@ -213,6 +230,9 @@ impl FromStr for Rule {
                 (function, Action::Delay(milliseconds(time).ok_or("how many ms?")?))
             }
             [function, "hang"] => (function, Action::Hang),
+            [function, "recode", code] => {
+                (function, Action::Recode(code_of(code).ok_or("no such code")?))
+            }
             [function @ "C_OpenSession", "cap", count] => {
                 (function, Action::Cap(count.parse().map_err(|_| "how many?")?))
             }
@@ -338,6 +358,21 @@ mod tests {
         let faults = faults(&folder, text);
         assert_eq!(faults.before("C_GetTokenInfo"), None);
         assert_eq!(faults.flags(), CKF_USER_PIN_LOCKED | CKF_USER_PIN_COUNT_LOW);
+    }
+
+    #[test]
+    fn what_the_module_refuses_has_another_code_and_nothing_else_has() {
+        let folder = tempfile::tempdir().unwrap();
+        let faults = faults(&folder, "C_Decrypt recode CKR_FUNCTION_FAILED\n");
+        assert_eq!(faults.before("C_Decrypt"), None);
+        assert_eq!(faults.after("C_Decrypt", CKR_DEVICE_ERROR), CKR_FUNCTION_FAILED);
+        for (function, code) in [
+            ("C_Decrypt", CKR_OK),
+            ("C_Decrypt", CKR_BUFFER_TOO_SMALL),
+            ("C_DecryptInit", CKR_DEVICE_ERROR),
+        ] {
+            assert_eq!(faults.after(function, code), code);
+        }
     }
 
     #[test]

@@ -17,14 +17,16 @@
 //!   C_Encrypt hang
 //!   C_OpenSession cap 2
 //!   C_GetTokenInfo flags CKF_USER_PIN_FINAL_TRY
+//!   C_Decrypt recode CKR_DEVICE_ERROR
 //!   ```
 //!
 //!   The first line that fits a call counts. `return` answers without asking
 //!   the real module. `delay` and `hang` forward the call afterwards; `hang`
 //!   ends when its line is gone from the file. `cap` lets that many sessions be
 //!   open and answers `CKR_SESSION_COUNT` to more. `flags` are added to the
-//!   token's own. A file that makes no sense
-//!   ends the process: a fault that never happens would pass any test.
+//!   token's own. `recode` replaces the code with which the real module refuses.
+//!   A file that makes no sense ends the process: a fault that never happens
+//!   would pass any test.
 //! - `P11_FAULT_COUNTS`: a file to which each call adds a line with its
 //!   function's name, before anything else happens.
 //! - `P11_FAULT_ALONE`: functions, between spaces, that are forwarded while no
@@ -113,8 +115,7 @@ macro_rules! faulty {
                 // SAFETY: the caller's arguments, under the caller's promises.
                 let code = unsafe { function($($argument),*) };
                 drop(turn);
-                Faults::get().after(NAME, code);
-                code
+                Faults::get().after(NAME, code)
             }
         )*
 
