@@ -9,7 +9,6 @@ use tokio::time::{MissedTickBehavior, interval};
 use twinlock_service::readiness::Condition;
 
 use crate::health;
-use crate::key::Generation;
 use crate::metrics::Metrics;
 use crate::server::Server;
 
@@ -29,9 +28,10 @@ pub async fn look_at_tokens(server: &Server, ready: &Condition) {
     }
 }
 
-/// Looks for one key after the other, and for those that a token lacks. The
-/// service is not ready while a token has another key under a label than it had.
-/// Two keys that turn out to be one are not served any more, and all others are.
+/// Looks for one key after the other, and for those that a token lacks. Two keys
+/// that turn out to be one are not served any more, nor is one that took another's
+/// label. All others are, and the service is ready while there are any: otherwise
+/// whoever may write to a token could stop all of it by a single key.
 ///
 /// One in a second: on some tokens a search takes as long as there are keys.
 pub async fn look_for_keys(server: &Server, ready: &Condition) {
@@ -57,8 +57,8 @@ pub async fn look_for_keys(server: &Server, ready: &Condition) {
                 tracing::error!(key = &*generation.name, problem, "a key is not served");
             }
         }
-        let replaced = state.replaced();
-        ready.set(if replaced.is_empty() { Ok(()) } else { Err(replaced.join("; ")) });
+        let problems = state.key_problems();
+        ready.set(if problems.len() < count { Ok(()) } else { Err(problems.join("; ")) });
     }
 }
 
@@ -87,9 +87,7 @@ pub async fn show(server: &Server, metrics: &Metrics) {
         for (issuer, age) in state.bearer.ages_of_keys() {
             metrics.issuer_keys_age(issuer, age);
         }
-        let is_wrong =
-            |it: &&Generation| it.conflict().is_some() || it.members().replaced().is_some();
-        metrics.key_problems(state.generations().filter(is_wrong).count());
+        metrics.key_problems(state.key_problems().len());
         for hsm in &state.hsms {
             metrics.works(hsm.name(), hsm.problem().is_none());
             if let Some(token) = hsm.token() {

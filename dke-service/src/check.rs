@@ -90,9 +90,9 @@ async fn check(state: &State) -> Report {
         let found = generation.look_up().await;
         look_at(generation, found, &mut report);
     }
-    let conflicts: BTreeSet<_> = state.look_for_conflicts().into_iter().map(|it| it.1).collect();
-    conflicts.iter().for_each(|problem| report.bad(format!("key {problem}")));
-    state.replaced().iter().for_each(|problem| report.bad(format!("key {problem}")));
+    state.look_for_conflicts();
+    let problems: BTreeSet<_> = state.key_problems().into_iter().collect();
+    problems.iter().for_each(|problem| report.bad(format!("key {problem}")));
     state.bearer.refresh().await;
     let problems = state.bearer.problems();
     problems.iter().for_each(|problem| report.bad(format!("issuer: {problem}")));

@@ -155,6 +155,13 @@ impl Generation {
         self.conflict.load_full()
     }
 
+    /// What it has to be mended for: it is beneath two names, or a token has another
+    /// key under its label.
+    pub(crate) fn problem(&self) -> Option<String> {
+        let conflict = self.conflict().map(|problem| (*problem).clone());
+        conflict.or_else(|| self.members().replaced().map(str::to_owned))
+    }
+
     pub(crate) fn set_conflict(&self, conflict: Option<String>) {
         self.conflict.store(conflict.map(Arc::new));
     }

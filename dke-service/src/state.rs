@@ -169,10 +169,10 @@ impl State {
         conflicts
     }
 
-    /// Tokens that have another key under a label than they had, or should have.
-    pub(crate) fn replaced(&self) -> Vec<String> {
-        let replaced = |it: &Generation| it.members().replaced().map(str::to_owned);
-        self.generations().filter_map(replaced).collect()
+    /// What is wrong with each generation that is not what it should be, as far as
+    /// is known.
+    pub(crate) fn key_problems(&self) -> Vec<String> {
+        self.generations().filter_map(Generation::problem).collect()
     }
 
     pub(crate) fn generations(&self) -> impl Iterator<Item = &Generation> {

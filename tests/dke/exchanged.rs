@@ -19,10 +19,10 @@ fn another_key_under_the_label_of_one_is_not_used() {
 
     dke.hsm.destroy_key("late");
     create(&dke, "late");
-    let problem = "Exchanged:1: under the label \"late\" a has the public key ";
-    eventually("it is told", || dke.get("/readyz").unwrap().contains(problem));
+    let problem = r#"Exchanged:1: under the label \"late\" a has the public key "#;
     eventually("it is logged", || logged(&dke, "a key is not the one that it was"));
     eventually("it is counted", || dke.metric("twinlock_dke_key_problems") == Some(1.0));
+    assert!(dke.get("/readyz").unwrap().starts_with("HTTP/1.1 200"), "others are served");
     assert_eq!(dke.public_key("Exchanged").modulus, public.modulus, "the one that it was");
     assert_decrypts(&dke, "Other");
 
@@ -35,8 +35,8 @@ fn another_key_under_the_label_of_one_is_not_used() {
     assert_eq!(dke.public_key("Exchanged").modulus, public.modulus);
 
     // Which one it is now is for a person to say.
-    let page = dke.get("/readyz").unwrap();
-    let pin = &page.split(problem).nth(1).unwrap()[..64];
+    let events = events(&dke);
+    let pin = &events.split(problem).nth(1).unwrap()[..64];
     let pinned = format!("object = \"late\", spki_sha256 = \"{pin}\"");
     reloaded(&dke, &with_late(dke.config()).replace("object = \"late\"", &pinned));
     eventually("it is used", || {
@@ -44,7 +44,7 @@ fn another_key_under_the_label_of_one_is_not_used() {
         answer.status == 200 && PublicKey::of(&answer.body).modulus != public.modulus
     });
     assert_decrypts(&dke, "Exchanged");
-    eventually("it is ready", || !dke.get("/readyz").unwrap().contains("late"));
+    eventually("nothing is wrong", || dke.metric("twinlock_dke_key_problems") == Some(0.0));
 }
 
 /// What a token has from the start can be as wrong as what it has later.
@@ -70,6 +70,22 @@ fn a_key_that_is_not_the_one_of_the_configuration_is_refused() {
     for malformed in [&pin[1..], "", "zz", &format!("{pin}00"), &format!("g{}", &pin[1..])] {
         assert_ne!(with_pin(malformed).code, Some(0), "{malformed}");
     }
+}
+
+/// What no instance can serve takes it out of the load balancer, and not sooner.
+#[test]
+fn a_service_without_any_key_that_is_its_own_is_not_ready() {
+    let mut dke = Dke::prepared();
+    create(&dke, "late");
+    let config = dke.config();
+    let others = config.find("[[key]]").expect("a configuration with keys");
+    dke.write_config(&(config[..others].to_owned() + &key("Exchanged", "late", "users = [\"*\"]")));
+    dke.run();
+    eventually("it is ready", || dke.get("/readyz").unwrap().contains(" 200 "));
+    dke.hsm.destroy_key("late");
+    create(&dke, "late");
+    eventually("it is not ready", || dke.get("/readyz").unwrap().contains(" 503 "));
+    assert!(dke.get("/readyz").unwrap().contains("under the label"));
 }
 
 /// It would have two lists of who may use it. Whoever may write to the token could
@@ -130,6 +146,9 @@ fn assert_decrypts(dke: &Dke, name: &str) {
 }
 
 fn logged(dke: &Dke, message: &str) -> bool {
-    let events = std::fs::read_to_string(dke.dir.home().join("events.jsonl"));
-    events.unwrap().contains(message)
+    events(dke).contains(message)
+}
+
+fn events(dke: &Dke) -> String {
+    std::fs::read_to_string(dke.dir.home().join("events.jsonl")).unwrap()
 }
