@@ -110,6 +110,25 @@ fn each_trouble_has_its_exit_code_and_advice() {
 }
 
 #[test]
+fn a_command_for_a_token_sees_no_secret_of_ours() {
+    let rig = Rig::new();
+    let mut person = Person::new(&rig, LISTED);
+    for secret in ["TWINLOCK_PIN", "TWINLOCK_DKE_TOKEN", "TWINLOCK_DKE_CLIENT_SECRET"] {
+        person.dir.set(secret, "a-secret");
+    }
+    person.dir.set("UNSUSPICIOUS", "seen");
+    let (file, seen) = (person.dir.home().join("token"), person.dir.home().join("seen"));
+    let script = format!("env > {}; cat {}", seen.display(), file.display());
+    let words = format!("token_command = [\"sh\", \"-c\", \"{script}\"]");
+    person.configure(&rig, &words, &[&RsaKey::of(1).pin]);
+    person.dir.write("a", "secret");
+    person.run(["encrypt", "a"]).ok();
+    assert_eq!(person.run(["decrypt", "a.twl", "-o", "-"]).ok().stdout, b"secret");
+    let seen = std::fs::read_to_string(seen).unwrap();
+    assert!(seen.contains("UNSUSPICIOUS=seen") && !seen.contains("a-secret"), "{seen}");
+}
+
+#[test]
 fn init_trusts_a_public_key_only_if_somebody_does() {
     let rig = Rig::new();
     let dir = Dir::new();

@@ -27,6 +27,10 @@ const USUAL_INTERVAL: Duration = Duration::from_secs(5);
 /// RFC 8628 section 3.5: how much longer after a `slow_down`.
 const SLOWER: Duration = Duration::from_secs(5);
 
+/// Between two questions at most, whatever the issuer says: who has confirmed the
+/// login does not wait longer than that.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(60);
+
 /// The longest that a person gets, whatever the issuer says.
 const MAX_WAIT: Duration = Duration::from_secs(3600);
 
@@ -124,21 +128,22 @@ impl PendingLogin {
 
     async fn granted(&self) -> Result<Granted, HolderError> {
         let end = Duration::from_secs(self.code.expires_in).min(MAX_WAIT);
-        let mut interval = self
-            .code
-            .interval
-            .map_or(USUAL_INTERVAL, |seconds| Duration::from_secs(seconds.clamp(1, 60)));
+        let mut interval = first_interval(self.code.interval);
         while self.started.elapsed() + interval < end {
             tokio::time::sleep(interval).await;
             match self.ask().await {
                 Ok(granted) => return Ok(granted),
                 Err(NotGranted::Code(code, _)) if code == "authorization_pending" => {}
-                Err(NotGranted::Code(code, _)) if code == "slow_down" => interval += SLOWER,
+                Err(NotGranted::Code(code, _)) if code == "slow_down" => {
+                    interval = (interval + SLOWER).min(LONGEST_INTERVAL);
+                }
                 Err(NotGranted::Code(code, _)) if code == "access_denied" => {
                     return Err(denied(format!("the login with {} was declined", self.client)));
                 }
                 // RFC 8628 section 3.5: a connection that breaks is no answer.
-                Err(NotGranted::Other(error)) if error.kind().is_retryable() => interval *= 2,
+                Err(NotGranted::Other(error)) if error.kind().is_retryable() => {
+                    interval = (interval * 2).min(LONGEST_INTERVAL);
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -151,6 +156,12 @@ impl PendingLogin {
         let grant = Grant::Device(&self.code.device_code);
         oauth::grant_of(&self.http, &call, &self.client, &self.endpoints, grant).await
     }
+}
+
+/// What the issuer says, in seconds, if it makes sense.
+fn first_interval(said: Option<u64>) -> Duration {
+    let said = said.map_or(USUAL_INTERVAL, Duration::from_secs);
+    said.clamp(Duration::from_secs(1), LONGEST_INTERVAL)
 }
 
 /// The token of the login that `file` keeps, renewed if it is over or if it is
@@ -194,4 +205,23 @@ fn denied(message: String) -> HolderError {
 /// Wiped, as all that is only passed on.
 fn secret(text: &str) -> Zeroizing<String> {
     Zeroizing::new(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_interval_is_the_issuers_where_that_makes_sense() {
+        for (said, seconds) in [
+            (None, 5),
+            (Some(0), 1),
+            (Some(1), 1),
+            (Some(30), 30),
+            (Some(61), 60),
+            (Some(u64::MAX), 60),
+        ] {
+            assert_eq!(first_interval(said), Duration::from_secs(seconds), "{said:?}");
+        }
+    }
 }

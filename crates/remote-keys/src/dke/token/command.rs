@@ -12,7 +12,7 @@ use crate::credential::{Flaw, MAX_CREDENTIAL_LEN, line_of};
 
 /// Runs the program of these words and returns what it prints, a line of at most
 /// 16 KiB. The caller's deadline ends it. It sees our stderr, for what it has to
-/// say to people, and our environment but for the token's PIN.
+/// say to people, and our environment but for [what is not for it](SECRETS).
 pub(super) async fn run(words: &[String]) -> Result<Zeroizing<String>, HolderError> {
     let Some((program, arguments)) = words.split_first() else {
         return Err(misconfigured("the command for a token has no words"));
@@ -21,8 +21,10 @@ pub(super) async fn run(words: &[String]) -> Result<Zeroizing<String>, HolderErr
         misconfigured(format!("cannot run the command for a token, {program}: {error}"))
     };
     let mut command = Command::new(program);
-    command.args(arguments).env_remove("TWINLOCK_PIN");
-    command.env_remove("TWINLOCK_DKE_CLIENT_SECRET").env_remove("TWINLOCK_DKE_TOKEN");
+    command.args(arguments);
+    for secret in SECRETS {
+        command.env_remove(secret);
+    }
     command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
     let mut child = command.spawn().map_err(cannot)?;
     let pipe = child.stdout.take().expect("it was asked for above");
@@ -47,6 +49,9 @@ pub(super) async fn run(words: &[String]) -> Result<Zeroizing<String>, HolderErr
         misconfigured(format!("the command for a token, {program}, printed {printed}: {RUN_IT}"))
     })
 }
+
+/// The PIN of a token of PKCS#11, and secrets of other ways to get a token.
+const SECRETS: [&str; 3] = ["TWINLOCK_PIN", "TWINLOCK_DKE_CLIENT_SECRET", "TWINLOCK_DKE_TOKEN"];
 
 /// Its words are not repeated: they may have secrets in them.
 const RUN_IT: &str = "run it by hand, as token_command in the profile's [dke] has it";
