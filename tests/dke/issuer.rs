@@ -22,6 +22,9 @@ pub(super) const TENANT: &str = "9a3c1f0e-5d2b-4c7a-8e61-0f1d2c3b4a59";
 /// Of v1.0 tokens; the slash is part of it.
 pub(super) const ISSUER: &str = "https://sts.windows.net/9a3c1f0e-5d2b-4c7a-8e61-0f1d2c3b4a59/";
 pub(super) const OFFICE: &str = "d3590ed6-52b3-4102-aeff-aad2292ab01c";
+/// Alice's, and everybody's: what is hers alone is her name.
+pub(super) const OBJECT: &str = "5b6ce0f7-7b5c-4c0d-93a5-1f8c5c2d7e10";
+pub(super) const SUBJECT: &str = "wKq4n3cS0mX9vT2hL7pYfR1dGzB5jE8uAoNiVtMkZyQ";
 pub(super) const ALICE: &str = "alice@example.org";
 
 const METADATA_PATH: &str = "/.well-known/openid-configuration";
@@ -215,7 +218,7 @@ impl Token {
         let claims = json!({
             "aud": super::service::ORIGIN, "iss": ISSUER, "tid": TENANT,
             "iat": now - 10, "nbf": now - 10, "exp": now + 3600, "ver": "1.0",
-            "oid": "5b6ce0f7-7b5c-4c0d-93a5-1f8c5c2d7e10", "upn": user, "unique_name": user,
+            "oid": OBJECT, "sub": SUBJECT, "upn": user, "unique_name": user,
             "appid": OFFICE, "appidacr": "0", "scp": "user_impersonation",
         });
         let key = first_key();

@@ -150,6 +150,21 @@ fn check_config_looks_at_everything_and_serves_nothing() {
     }
 }
 
+/// Whoever may ask Entra ID for a token of this audience gets one for any application.
+#[test]
+fn check_config_warns_of_an_issuer_whose_tokens_any_application_may_have() {
+    let dke = Dke::prepared();
+    let warns = |config: &str| {
+        dke.write_config(config);
+        let said = run(dke.command("check-config"), b"").ok().text();
+        said.lines().any(|line| line.starts_with("warning") && line.contains("any application"))
+    };
+    let scopes = "scopes = [\"user_impersonation\"]\n";
+    assert!(!warns(&dke.config()));
+    assert!(warns(&dke.config().replace(scopes, "")));
+    assert!(!warns(&dke.config().replace(scopes, "clients = [\"some-application\"]\n")));
+}
+
 #[test]
 fn check_config_sees_that_two_hsms_are_one_token() {
     let dke = Dke::prepared();

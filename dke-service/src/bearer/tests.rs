@@ -547,6 +547,11 @@ async fn keys_are_inherited_from_the_same_place_alone() {
     moved.inherit(&before);
     assert!(moved.verify(&issuer.token(|_| {})).await.is_ok());
     assert_eq!(issuer.fetches(), 2);
+    // Keys of the other kind were left out when they were fetched.
+    let other = issuer.bearer(|settings| settings.algorithms = vec!["PS256".to_owned()]);
+    other.inherit(&before);
+    other.refresh().await;
+    assert_eq!(issuer.fetches(), 3);
 }
 
 #[test]
