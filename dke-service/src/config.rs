@@ -20,6 +20,7 @@ use twinlock_service::listen::ListenSettings;
 use twinlock_service::log::LogSettings;
 use twinlock_service::ops::OpsSettings;
 use twinlock_service::tls::TlsSettings;
+use twinlock_service::traces::TraceSettings;
 
 use crate::access::{AccessSettings, LdapSettings};
 use crate::bearer::IssuerSettings;
@@ -44,6 +45,8 @@ pub struct Config {
     /// What is written where.
     #[serde(default)]
     pub log: LogSettings,
+    /// Where spans of requests are sent.
+    pub traces: Option<TraceSettings>,
     /// Milliseconds that a token may take for a request.
     #[serde(default = "default_deadline_ms")]
     pub deadline_ms: u64,
@@ -218,6 +221,7 @@ impl Config {
             .or_else(|| unique("key.name", self.key.iter().map(|key| &key.name)))
             .or_else(|| self.problem_of_keys())
             .or_else(|| self.problem_of_issuers())
+            .or_else(|| self.traces.as_ref()?.check().err().map(|error| error.to_string()))
             .or_else(|| self.shared_object())
     }
 

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 use twinlock_service::listen::Peer;
 use twinlock_service::log::Timestamp;
+use twinlock_service::traces::Span;
 
 use crate::access::Match;
 use crate::bearer::Caller;
@@ -110,6 +111,23 @@ impl Record {
             queue_us: None,
             hsm_us: None,
             total_us: 0,
+        }
+    }
+
+    /// Its span, of a request that took `total`.
+    pub(crate) fn span(&self, total: Duration) -> Span<'_, Self> {
+        let step = |micros: Option<u64>| Duration::from_micros(micros.unwrap_or_default());
+        let steps = match self.hsm {
+            Some(_) => vec![("queue", step(self.queue_us)), ("hsm", step(self.hsm_us))],
+            None => Vec::new(),
+        };
+        Span {
+            name: self.operation.unwrap_or("request"),
+            record: self,
+            start: self.time.0,
+            end: self.time.0 + total,
+            is_fault: self.status >= 500,
+            steps,
         }
     }
 

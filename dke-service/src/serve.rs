@@ -12,6 +12,7 @@ use twinlock_service::readiness::Readiness;
 use twinlock_service::reload::{self, ReloadStatus};
 use twinlock_service::shutdown::Shutdown;
 use twinlock_service::tls::Tls;
+use twinlock_service::traces::Traces;
 use twinlock_service::{ops, process, systemd};
 
 use crate::background;
@@ -35,14 +36,24 @@ pub fn run(file: &Path) -> Result<ExitCode, Failure> {
     process::allow_many_files();
     let config = Config::read(file)?;
     let logs = Arc::new(Logs::start(&config.log).map_err(Failure::misconfigured)?);
+    let traces = config.traces.as_ref().map(|settings| Traces::start(settings, "twinlock-dke"));
+    let traces = traces.transpose().map_err(Failure::misconfigured)?;
     let runtime = process::runtime().map_err(Failure::unavailable)?;
-    let served = runtime.block_on(serve(file, config, &logs));
+    let served = runtime.block_on(serve(file, config, &logs, traces.clone()));
     // Whatever hangs in a module must not keep the process.
     runtime.shutdown_timeout(Duration::from_millis(250));
+    if let Some(traces) = traces {
+        traces.close(Duration::from_secs(2));
+    }
     served
 }
 
-async fn serve(file: &Path, config: Config, logs: &Arc<Logs<Record>>) -> Result<ExitCode, Failure> {
+async fn serve(
+    file: &Path,
+    config: Config,
+    logs: &Arc<Logs<Record>>,
+    traces: Option<Traces>,
+) -> Result<ExitCode, Failure> {
     let shutdown = Shutdown::on_signals().map_err(Failure::unavailable)?;
     let state = State::new(&config, None).map_err(Failure::misconfigured)?;
     state.open(None).await.map_err(Failure::misconfigured)?;
@@ -56,7 +67,8 @@ async fn serve(file: &Path, config: Config, logs: &Arc<Logs<Record>>) -> Result<
     listener.counts().register(ours);
     let readiness = Readiness::new(shutdown.clone());
     let body_timeout = config.listen.limits.body();
-    let server = Arc::new(Server::new(state, metrics.clone(), logs.requests(), body_timeout));
+    let server =
+        Arc::new(Server::new(state, metrics.clone(), logs.requests(), traces, body_timeout));
     let service = Service { file: file.to_owned(), server, metrics, tls: listener.tls() };
     let service = Arc::new(service);
     service.note();

@@ -23,6 +23,7 @@ use tower_service::Service;
 use twinlock_service::limit::InFlight;
 use twinlock_service::listen::{BodyError, Peer, read_body};
 use twinlock_service::log::RequestLog;
+use twinlock_service::traces::Traces;
 use zeroize::Zeroizing;
 
 use crate::bearer::{Caller, Unverified};
@@ -49,6 +50,7 @@ pub struct Server {
     state: ArcSwap<State>,
     metrics: Metrics,
     log: RequestLog<Record>,
+    traces: Option<Traces>,
     body_timeout: Duration,
     in_flight: InFlight,
 }
@@ -59,12 +61,14 @@ impl Server {
         state: State,
         metrics: Metrics,
         log: RequestLog<Record>,
+        traces: Option<Traces>,
         body_timeout: Duration,
     ) -> Self {
         Self {
             state: ArcSwap::from_pointee(state),
             metrics,
             log,
+            traces,
             body_timeout,
             in_flight: InFlight::new(MAX_IN_FLIGHT),
         }
@@ -179,6 +183,9 @@ impl Server {
         record.total_us = micros(total);
         if let Some(operation) = record.operation {
             self.metrics.request(operation, record.outcome, record.key.as_ref(), total);
+        }
+        if let Some(traces) = &self.traces {
+            traces.send(&record.span(total));
         }
         // What anybody can cause must not push out what somebody did.
         match record.issuer.is_some() {

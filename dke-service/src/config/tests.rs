@@ -37,6 +37,21 @@ fn problem(from: &str, to: &str) -> String {
     read(&GOOD.replacen(from, to, 1)).map(|_| ()).unwrap_err()
 }
 
+/// Each program has the settings; what it cannot do with them, it says.
+#[test]
+fn traces_are_refused_by_a_program_that_has_none() {
+    let to = |endpoint| format!("[traces]\nendpoint = \"{endpoint}\"\n\n[[hsm]]");
+    let good = GOOD.replacen("[[hsm]]", &to("http://127.0.0.1:4318/v1/traces"), 1);
+    match (read(&good), cfg!(feature = "opentelemetry")) {
+        (Ok(config), true) => assert_eq!(config.traces.unwrap().ratio, 1.0),
+        (Err(problem), false) => {
+            assert!(problem.contains("--features opentelemetry"), "{problem}");
+        }
+        (other, _) => panic!("{other:?}"),
+    }
+    problem("[[hsm]]", &to("https://collector"));
+}
+
 #[test]
 fn what_is_not_said_has_a_default() {
     let config = read(GOOD).unwrap();
