@@ -52,16 +52,27 @@ pub(super) fn left_padded(raw: &[u8], len: usize) -> Option<Zeroizing<Vec<u8>>> 
     let missing = len.checked_sub(raw.len())?;
     let mut padded = Zeroizing::new(vec![0; len]);
     padded[..raw.len()].copy_from_slice(raw);
+    let mut moved = Zeroizing::new(vec![0; len]);
     // Moves all by 1, 2, 4 and so on, or by nothing, as the bits of `missing`
     // say.
     for bit in 0..usize::BITS - len.leading_zeros() {
-        let (distance, moves) = (1 << bit, u8::try_from(missing >> bit & 1).unwrap_or(0));
-        for to in (0..len).rev() {
-            let from = if to >= distance { padded[to - distance] } else { 0 };
-            padded[to] = u8::conditional_select(&padded[to], &from, Choice::from(moves));
-        }
+        let distance = (1 << bit).min(len);
+        moved[..distance].fill(0);
+        moved[distance..].copy_from_slice(&padded[..len - distance]);
+        let is_moved = u8::try_from(missing >> bit & 1).unwrap_or(0);
+        select(&mut padded, &moved, Choice::from(is_moved));
     }
     Some(padded)
+}
+
+/// Makes `to` what `from` is if `choice` is true. All at once, since a choice for
+/// each byte takes longer than all the rest: what the compiler cannot see into is
+/// the mask.
+fn select(to: &mut [u8], from: &[u8], choice: Choice) {
+    let mask = choice.unwrap_u8().wrapping_neg();
+    for (to, from) in to.iter_mut().zip(from) {
+        *to ^= (*to ^ from) & mask;
+    }
 }
 
 /// MGF1 with SHA-256 (RFC 8017 appendix B.2.1) of `seed`, added to `target`.
