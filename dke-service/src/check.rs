@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use twinlock_pkcs11::{KeyFacts, Pkcs11Error, TokenFacts};
+use twinlock_pkcs11::{KeyFacts, Pkcs11Error};
 use twinlock_service::tls::Tls;
 
 use crate::config::{Config, SpkiSha256};
@@ -106,9 +106,7 @@ async fn check(state: &State) -> Report {
 fn same_token(state: &State) -> Option<(&str, &str)> {
     let mut seen = HashMap::new();
     state.hsms.iter().find_map(|hsm| {
-        let token = hsm.token()?;
-        let TokenFacts { manufacturer, model, serial, label, .. } = token.facts().clone();
-        let other = seen.insert((manufacturer, model, serial, label), hsm.name())?;
+        let other = seen.insert(hsm.token()?.facts().identity(), hsm.name())?;
         Some((other, hsm.name()))
     })
 }

@@ -93,7 +93,7 @@ impl HsmHealth {
 pub async fn check(hsm: &Hsm) -> Arc<HsmHealth> {
     let before = hsm.health();
     let health = match hsm.open().await {
-        Ok(token) => tried(hsm, &token).await,
+        Ok(token) => tried(hsm, token).await,
         Err(error) => HsmHealth {
             state: HealthStatus::Unavailable,
             at: Some(Instant::now()),

@@ -49,9 +49,8 @@
 //!   long as it is told.
 //! - **Tokens differ.** Their quirks (who makes the IV, which code means a bad
 //!   tag) are rows of a table, chosen by what the token says about itself.
-//!   Whether one does OAEP with SHA-256 is tried, once for each token and
-//!   process; for one that does not, the padding is taken off here, in constant
-//!   time.
+//!   Whether one does OAEP with SHA-256 is tried, once for each key; for one
+//!   that does not, the padding is taken off here, in constant time.
 //!
 //! The module to use when a URI has no `module-path` is named by the
 //! environment variable `TWINLOCK_PKCS11_MODULE`.
@@ -69,6 +68,7 @@ mod facts;
 mod fleet;
 mod ivs;
 mod key;
+mod late;
 mod login;
 mod look;
 mod lookup;
@@ -93,6 +93,7 @@ pub use error::{ErrorKind, Pkcs11Error};
 pub use facts::{KeyFacts, KeyKind};
 pub use fleet::{Fleet, FleetOptions};
 pub use key::Pkcs11Key;
+pub use late::LateToken;
 pub use look::{
     KeyCheck, ModuleFacts, check_key, describe_module, find_token, list_keys, list_mechanisms,
     list_tokens,

@@ -48,6 +48,13 @@ pub struct TokenFacts {
 }
 
 impl TokenFacts {
+    /// What makes it this token and no other, as far as it says: maker, model,
+    /// serial number and label. Two URIs may name one token.
+    #[must_use]
+    pub fn identity(&self) -> [&str; 4] {
+        [&self.manufacturer, &self.model, &self.serial, &self.label]
+    }
+
     pub(crate) fn new(slot: Slot, info: &TokenInfo) -> Self {
         Self {
             label: info.label().to_owned(),
