@@ -81,7 +81,7 @@ fn a_service_without_any_key_that_is_its_own_is_not_ready() {
     let others = config.find("[[key]]").expect("a configuration with keys");
     dke.write_config(&(config[..others].to_owned() + &key("Exchanged", "late", "users = [\"*\"]")));
     dke.run();
-    eventually("it is ready", || dke.get("/readyz").unwrap().contains(" 200 "));
+    eventually("it is ready", || dke.get("/readyz").is_ok_and(|page| page.contains(" 200 ")));
     dke.hsm.destroy_key("late");
     create(&dke, "late");
     eventually("it is not ready", || dke.get("/readyz").unwrap().contains(" 503 "));
