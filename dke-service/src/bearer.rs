@@ -35,15 +35,13 @@ mod caller;
 mod claims;
 mod fetch;
 mod issuer;
-pub(crate) mod json;
 mod key_set;
 mod proven;
-mod token;
 
 pub use caller::Caller;
 
+use crate::token::Token;
 use issuer::Issuer;
-use token::Token;
 
 /// Whose tokens are believed, and which of them.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]

@@ -12,9 +12,10 @@ use crate::config::{KeyState, Purpose};
 use crate::error::ErrorName;
 use crate::key::{Generation, Key, Members};
 use crate::metrics::Metrics;
+use crate::public_key::{PublicKeyResponse, expiry};
 use crate::record::{Record, micros};
 use crate::state::State;
-use crate::wire::{DecryptRequest, PublicKeyResponse, expiry, plaintext_body};
+use crate::wire::{DecryptRequest, plaintext_body};
 
 /// What the caller is told, and what people here are told of it.
 #[derive(Debug)]

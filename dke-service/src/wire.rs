@@ -1,4 +1,4 @@
-//! The bodies of requests and responses.
+//! The bodies of requests to decrypt and of their answers.
 //!
 //! Reading is as lenient as clients in the field need and no more: the names of
 //! members are taken in any case of letters and unknown members are skipped, but
@@ -7,12 +7,10 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::time::{Duration, SystemTime};
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
+use serde::Deserialize;
 use serde::de::{self, IgnoredAny, MapAccess, Visitor};
-use serde::{Deserialize, Serialize};
-use twinlock_service::log::Timestamp;
 use zeroize::Zeroizing;
 
 /// The most bytes of a body that are worth reading: a value of the largest key
@@ -83,63 +81,6 @@ fn is_other_charset(parameter: &str) -> bool {
     let Some((name, value)) = parameter.split_once('=') else { return false };
     let value = value.trim().trim_matches('"');
     name.trim().eq_ignore_ascii_case("charset") && !value.eq_ignore_ascii_case("utf-8")
-}
-
-/// A key's public part, as it is published.
-#[derive(Clone, Copy, Debug)]
-pub struct PublicKeyResponse<'a> {
-    /// The modulus, big-endian, without leading zeros.
-    pub modulus: &'a [u8],
-    /// The public exponent.
-    pub exponent: u32,
-    /// The URL to which `/decrypt` is added.
-    pub kid: &'a str,
-    /// Until when clients may keep it; if nothing, they ask each time.
-    pub expires: Option<SystemTime>,
-}
-
-impl PublicKeyResponse<'_> {
-    /// The body. It looks like a JSON Web Key and is none: `n` is base64 as `value`
-    /// has it, `e` a number, and `alg` says what clients expect and not what the
-    /// key does.
-    #[must_use]
-    pub fn body(&self) -> Vec<u8> {
-        #[derive(Serialize)]
-        struct Body<'a> {
-            key: Key<'a>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            cache: Option<Cache>,
-        }
-        #[derive(Serialize)]
-        struct Key<'a> {
-            kty: &'static str,
-            n: String,
-            e: u32,
-            alg: &'static str,
-            kid: &'a str,
-        }
-        #[derive(Serialize)]
-        struct Cache {
-            exp: String,
-        }
-        let n = BASE64_STANDARD.encode(self.modulus);
-        let key = Key { kty: "RSA", n, e: self.exponent, alg: "RS256", kid: self.kid };
-        let cache = self.expires.map(|expires| Cache { exp: moment(expires) });
-        serde_json::to_vec(&Body { key, cache }).expect("strings and a number become JSON")
-    }
-}
-
-/// The end of a time of so many days from `now` on.
-#[must_use]
-pub fn expiry(now: SystemTime, days: u32) -> SystemTime {
-    now + Duration::from_secs(u64::from(days) * 24 * 60 * 60)
-}
-
-/// UTC without saying so: `2020-11-21T21:15:55`.
-fn moment(time: SystemTime) -> String {
-    let mut text = Timestamp(time).to_string();
-    text.truncate("2020-11-21T21:15:55".len());
-    text
 }
 
 /// The body of the answer to a request to decrypt.

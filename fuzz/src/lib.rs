@@ -7,6 +7,7 @@
 
 mod dke_body;
 mod dke_path;
+mod dke_token;
 mod edit;
 mod envelope;
 mod header;
@@ -21,6 +22,7 @@ mod xks_path;
 
 pub use dke_body::dke_body;
 pub use dke_path::dke_path;
+pub use dke_token::dke_token;
 pub use envelope::envelope;
 pub use header::header;
 pub use journal::journal;

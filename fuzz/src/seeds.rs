@@ -25,6 +25,7 @@ fn the_made_seeds_are_current() {
         .chain(xks_paths())
         .chain(dke_bodies())
         .chain(dke_paths())
+        .chain(dke_tokens())
     {
         let path = below_fuzz(&format!("corpus/{name}"));
         if std::env::var_os("TWINLOCK_WRITE_SEEDS").is_some() {
@@ -37,9 +38,10 @@ fn the_made_seeds_are_current() {
 
 #[test]
 fn every_seed_passes() {
-    let targets: [Target; 10] = [
+    let targets: [Target; 11] = [
         ("dke_body", crate::dke_body),
         ("dke_path", crate::dke_path),
+        ("dke_token", crate::dke_token),
         ("envelope", crate::envelope),
         ("header", crate::header),
         ("journal", crate::journal),
@@ -209,6 +211,17 @@ fn dke_paths() -> Vec<Seed> {
         ("slashes", "https://[::1]/a/b/\n//a/b//k/\n...\n-"),
     ];
     seeds.map(|(name, text)| (format!("dke_path/{name}"), text.as_bytes().to_vec())).into()
+}
+
+fn dke_tokens() -> Vec<Seed> {
+    let claims = r#"{"iss":"https://sts.windows.net/t/","aud":["a"],"exp":1.5e9,"upn":"a@b"}"#;
+    let seeds = [
+        ("claims", claims.to_owned()),
+        ("both", format!("{{\"alg\":\"RS256\",\"typ\":\"at+jwt\",\"kid\":\"k\"}}\n{claims}")),
+        ("twice", r#"{"iss":"a","\u0069ss":"b","x":{"a":1,"a":2}}"#.to_owned()),
+        ("whole", "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJhIn0.AAAA".to_owned()),
+    ];
+    seeds.map(|(name, text)| (format!("dke_token/{name}"), text.into_bytes())).into()
 }
 
 /// The hexadecimal lines that are indented below the line `name`.

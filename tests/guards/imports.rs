@@ -18,7 +18,6 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("twinlock-service", &["twinlock-keys"]),
     ("twinlock-xks", &["twinlock-keys", "twinlock-pkcs11", "twinlock-service"]),
     ("twinlock-dke", &["twinlock-keys", "twinlock-pkcs11", "twinlock-service"]),
-    ("twinlock-dke", &["twinlock-keys", "twinlock-pkcs11", "twinlock-service"]),
     ("twinlock-cli", &["twinlock", "twinlock-keys", "twinlock-pkcs11", "twinlock-remote-keys"]),
     ("twinlock-p11-fault", &[]),
     ("twinlock-tests", LIBRARIES),

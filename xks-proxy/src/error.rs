@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use axum::http::StatusCode;
+use http::StatusCode;
 use serde::Serialize;
 
 /// The longest `errorMessage`, in characters: "less than 512".

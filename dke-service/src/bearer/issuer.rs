@@ -10,9 +10,9 @@ use tokio::sync::watch;
 use super::claims::Rules;
 use super::fetch::Source;
 use super::key_set::{Algorithm, Key, KeySet};
-use super::proven::Proven;
-use super::token::Token;
+use super::proven::{Digest, Proven};
 use super::{Caller, IssuerSettings, Timing, Unverified};
+use crate::token::Token;
 
 /// An issuer whose tokens are believed.
 pub(super) struct Issuer {
@@ -191,7 +191,7 @@ impl Issuer {
 impl Good {
     /// Whether one of these keys has.
     fn has_signed(&self, token: &Token<'_>, algorithm: Algorithm, keys: &[&Key]) -> bool {
-        let digest = token.digest();
+        let digest = Digest::of(token);
         if self.proven.has(&digest) {
             return true;
         }

@@ -3,8 +3,21 @@
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
-/// The SHA-256 of a whole token.
-pub(super) type Digest = [u8; 32];
+use sha2::{Digest as _, Sha256};
+
+use crate::token::Token;
+
+/// The SHA-256 of a whole token: what is signed, and the signature.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Digest([u8; 32]);
+
+impl Digest {
+    pub(super) fn of(token: &Token<'_>) -> Self {
+        let parts = [token.message, ".", token.signature];
+        let digest = parts.iter().fold(Sha256::new(), |digest, part| digest.chain_update(part));
+        Self(digest.finalize().into())
+    }
+}
 
 /// More than so many are forgotten all at once: they take 200 KiB.
 const MOST: usize = 4096;
@@ -40,7 +53,7 @@ mod tests {
         let token = |number: usize| {
             let mut digest = [0; 32];
             digest[..8].copy_from_slice(&number.to_be_bytes());
-            digest
+            Digest(digest)
         };
         let proven = Proven::default();
         assert!(!proven.has(&token(0)));

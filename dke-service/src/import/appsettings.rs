@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use super::comments;
-use crate::bearer::json;
+use crate::json;
 
 /// Why nothing was made of a settings file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

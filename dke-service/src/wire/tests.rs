@@ -1,5 +1,3 @@
-use std::time::UNIX_EPOCH;
-
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -153,33 +151,6 @@ fn json_is_known_by_its_content_type() {
     ] {
         assert!(!is_json(other), "{other}");
     }
-}
-
-/// Facts of the protocol, one by one: alphabet, number, label, order, no `Z`.
-#[test]
-fn a_public_key_is_published_as_clients_expect_it() {
-    let response = PublicKeyResponse {
-        modulus: &[0xFB, 0xFF, 0xBF, 1],
-        exponent: 65537,
-        kid: "https://dke.example.org/k/1",
-        expires: Some(UNIX_EPOCH + Duration::from_millis(1_605_993_355_999)),
-    };
-    assert_eq!(
-        String::from_utf8(response.body()).unwrap(),
-        r#"{"key":{"kty":"RSA","n":"+/+/AQ==","e":65537,"alg":"RS256","kid":"https://dke.example.org/k/1"},"cache":{"exp":"2020-11-21T21:15:55"}}"#
-    );
-    let uncached = PublicKeyResponse { expires: None, ..response };
-    assert_eq!(
-        String::from_utf8(uncached.body()).unwrap(),
-        r#"{"key":{"kty":"RSA","n":"+/+/AQ==","e":65537,"alg":"RS256","kid":"https://dke.example.org/k/1"}}"#
-    );
-}
-
-#[test]
-fn a_cache_ends_whole_days_from_now() {
-    let now = UNIX_EPOCH + Duration::from_secs(1_605_993_355);
-    assert_eq!(moment(expiry(now, 1)), "2020-11-22T21:15:55");
-    assert_eq!(moment(expiry(now, 3650)), "2030-11-19T21:15:55");
 }
 
 proptest! {

@@ -1,5 +1,5 @@
-use axum::http::HeaderMap;
-use axum::http::header::AUTHORIZATION;
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
 
 use super::{SERVICE, SignatureError};
 

@@ -1,5 +1,5 @@
-use axum::http::HeaderValue;
-use axum::http::header::HOST;
+use http::HeaderValue;
+use http::header::HOST;
 use sha2::digest::Update;
 
 use super::authorization::SignedHeaders;

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::time::SystemTime;
 
-use axum::http::HeaderMap;
+use http::HeaderMap;
 use sha2::{Digest, Sha256};
 
 use super::authorization::{Authorization, SignedHeaders, hash_of};

@@ -6,7 +6,7 @@ use aws_sigv4::http_request::{
     PayloadChecksumKind, SignableBody, SignableRequest, SigningSettings, sign,
 };
 use aws_sigv4::sign::v4::SigningParams;
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use scratchstack_aws_signature as oracle;
@@ -123,7 +123,7 @@ impl Request {
 
     /// Whether a verifier accepts it that is not ours.
     fn is_accepted_by_oracle(&self) -> bool {
-        let mut request = axum::http::Request::builder()
+        let mut request = http::Request::builder()
             .method(self.method.as_str())
             .uri(self.path.as_str())
             .body(self.body.clone())

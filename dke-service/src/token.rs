@@ -5,36 +5,37 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use sha2::{Digest as _, Sha256};
 
-use super::json;
-use super::proven::Digest;
+use crate::json;
 
 /// The longest token that is looked at, in bytes. Those of Entra ID with two
 /// hundred groups have nine thousand.
-const MAX_TOKEN: usize = 16 * 1024;
+pub const MAX_TOKEN_LEN: usize = 16 * 1024;
 
 /// A token of which nothing is verified. It is held while its issuer's keys are
 /// waited for, so there is no more of it than is needed until then: whoever made it
 /// up would otherwise choose how much memory that takes. JSON of many small members
 /// takes a hundred times its length.
-pub(super) struct Token<'a> {
+pub struct Token<'a> {
     /// What is said to have signed it.
-    pub(super) algorithm: String,
+    pub algorithm: String,
     /// Which key is said to have.
-    pub(super) key_id: Option<String>,
+    pub key_id: Option<String>,
     /// Whose it is said to be.
-    pub(super) issuer: Option<String>,
+    pub issuer: Option<String>,
     /// What is signed.
-    pub(super) message: &'a str,
+    pub message: &'a str,
     /// Base64url.
-    pub(super) signature: &'a str,
+    pub signature: &'a str,
 }
 
 impl<'a> Token<'a> {
-    /// Takes a token apart, or says what is wrong with it.
-    pub(super) fn parse(text: &'a str) -> Result<Self, &'static str> {
-        if text.len() > MAX_TOKEN {
+    /// Takes a token apart.
+    ///
+    /// # Errors
+    /// When it cannot be, or asks for what is not known here; never a part of it.
+    pub fn parse(text: &'a str) -> Result<Self, &'static str> {
+        if text.len() > MAX_TOKEN_LEN {
             return Err("the token is too long");
         }
         let parts: Vec<_> = text.splitn(6, '.').collect();
@@ -51,15 +52,11 @@ impl<'a> Token<'a> {
         Ok(Self { algorithm, key_id, issuer, message, signature })
     }
 
-    /// Of all of it: what is signed, and the signature.
-    pub(super) fn digest(&self) -> Digest {
-        let parts = [self.message, ".", self.signature];
-        let digest = parts.iter().fold(Sha256::new(), |digest, part| digest.chain_update(part));
-        digest.finalize().into()
-    }
-
     /// What it says, once its signature is good.
-    pub(super) fn claims(&self) -> Result<Map<String, Value>, &'static str> {
+    ///
+    /// # Errors
+    /// When that is no JSON object whose members have names of their own.
+    pub fn claims(&self) -> Result<Map<String, Value>, &'static str> {
         let claims = self.message.split_once('.').and_then(|(_, claims)| decoded(claims));
         claims.ok_or(MALFORMED)
     }
