@@ -1,10 +1,12 @@
 //! Whether the tokens work: looked at again and again, in the background.
 //!
-//! A token works when it is open, logged in and has the keys that it should have.
+//! A token works when it is open, logged in and has one of the keys that it should
+//! have; the others are looked for one after the other, elsewhere.
+//!
 //! Nothing is decrypted for that: in the log of an HSM, every decryption is one
 //! that somebody asked for.
 
-use twinlock_pkcs11::Pkcs11Error;
+use twinlock_pkcs11::{ErrorKind, Pkcs11Error};
 
 use crate::hsm::Hsm;
 use crate::state::State;
@@ -23,10 +25,23 @@ pub async fn check(hsm: &Hsm, state: &State) {
     hsm.set_problem(now);
 }
 
-/// One of its keys is enough: the others are looked for one after the other.
+/// One of its keys is enough, whichever: one that somebody deleted says nothing of
+/// the token.
 async fn looked_at(hsm: &Hsm, state: &State) -> Result<(), Pkcs11Error> {
-    match state.generations().find(|generation| generation.is_on(hsm)) {
-        Some(generation) => hsm.key(&generation.object).await.map(drop),
+    let mut lacks = None;
+    for generation in state.generations().filter(|generation| generation.is_on(hsm)) {
+        match hsm.key(&generation.object).await {
+            Ok(_) => return Ok(()),
+            Err(error) if is_about_the_key(&error) => lacks = lacks.or(Some(error)),
+            Err(error) => return Err(error),
+        }
+    }
+    match lacks {
+        Some(error) => Err(error),
         None => hsm.open().await.map(drop),
     }
+}
+
+fn is_about_the_key(error: &Pkcs11Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Misconfigured)
 }
