@@ -5,6 +5,7 @@
 pub mod copies;
 pub mod floe;
 pub mod headers;
+pub mod load;
 pub mod memory;
 pub mod ranges;
 pub mod scratch;

@@ -34,35 +34,44 @@ PIN = "1234"
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=4)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--cases", default="", help="words that names of cases have")
-    parser.add_argument("--memory", action="store_true", help="after a million requests, nothing else")
-    parser.add_argument("--no-build", action="store_true")
-    arguments = parser.parse_args()
+    arguments = arguments_of(__doc__, memory=True)
     if not arguments.no_build:
         build()
     if arguments.memory:
         return memory()
-    words = [word for word in arguments.cases.split(",") if word]
+    print_head()
+    for group in GROUPS:
+        group.run(Bench, arguments)
+
+
+def arguments_of(what, memory=False):
+    parser = argparse.ArgumentParser(description=what.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=4)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--cases", default="", help="words that names of cases have")
+    parser.add_argument("--no-build", action="store_true")
+    if memory:
+        parser.add_argument("--memory", action="store_true", help="after a million requests, nothing else")
+    return parser.parse_args()
+
+
+def print_head():
     print("| case | connections | requests/s | / limit | must be | p50 ms | p99 ms | CPU, us | above limit's | failed |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
-    for group in GROUPS:
-        cases = [case for case in group.cases if not words or any(word in case.name for word in words)]
-        if cases:
-            with Bench(group) as bench:
-                bench.run(cases, arguments)
 
 
 def build():
-    for what in (
+    build_all(
         ["-p", "twinlock-xks"],
         ["-p", "twinlock-cli"],
         ["-p", "twinlock-benches", "--bin", "xks_load"],
         ["-p", "twinlock-pkcs11", "--example", "throughput"],
         ["-p", "twinlock-p11-fault"],
-    ):
+    )
+
+
+def build_all(*packages):
+    for what in packages:
         subprocess.run(["cargo", "build", "--quiet", "--release", "--locked", *what], cwd=ROOT, check=True)
 
 
@@ -79,6 +88,14 @@ class Group:
 
     def __init__(self, cases, keys=4, sessions=1, delay=None, hung=False):
         self.cases, self.keys, self.sessions, self.delay, self.hung = cases, keys, sessions, delay, hung
+
+    def run(self, bench, arguments):
+        """The cases that are wanted, on a `bench` of their own."""
+        words = [word for word in arguments.cases.split(",") if word]
+        cases = [case for case in self.cases if not words or any(word in case.name for word in words)]
+        if cases:
+            with bench(self) as running:
+                running.run(cases, arguments)
 
 
 GROUPS = [
@@ -100,17 +117,23 @@ GROUPS = [
 
 
 class Bench:
-    """A token, a proxy, and the folder of both."""
+    """A token, a service, and the folder of both."""
+
+    program = "twinlock-xks"
+    example = "throughput"  # of twinlock-pkcs11: the bare session
+    processors = None  # for the service and the bare session, if not all
+    load_processors = None
 
     def __init__(self, group):
         self.group = group
-        self.folder = tempfile.TemporaryDirectory(prefix="twinlock-xks-")
+        self.folder = tempfile.TemporaryDirectory(prefix=f"{self.program}-")
         self.path = pathlib.Path(self.folder.name)
         self.address, self.operations = free_address(), free_address()
 
     def __enter__(self):
         self.environment = dict(os.environ, SOFTHSM2_CONF=str(self.path / "softhsm2.conf"))
         self.make_token()
+        self.make_keys()
         self.configure()
         self.start()
         if self.group.hung:
@@ -118,8 +141,8 @@ class Bench:
         return self
 
     def __exit__(self, *_):
-        self.proxy.send_signal(signal.SIGTERM)
-        self.proxy.wait(30)
+        self.service.send_signal(signal.SIGTERM)
+        self.service.wait(30)
         self.folder.cleanup()
 
     def make_token(self):
@@ -127,13 +150,17 @@ class Bench:
         (self.path / "softhsm2.conf").write_text(
             f"directories.tokendir = {self.path}/tokens\nobjectstore.backend = file\nlog.level = ERROR\n")
         self.private("pin", PIN)
-        quiet = dict(env=self.environment, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        subprocess.run(["softhsm2-util", "--init-token", "--free", "--label", "bench", "--so-pin", "0000",
-                        "--pin", PIN], **quiet)
-        names = ["health", *(f"key-{number}" for number in range(self.group.keys))]
-        for name in names:
-            uri = f"pkcs11:token=bench;object={name}?module-path={MODULE}&pin-source=file:{self.path}/pin"
-            subprocess.run([TARGET / "release/twinlock", "keys", "create", uri], **quiet)
+        self.quietly("softhsm2-util", "--init-token", "--free", "--label", "bench", "--so-pin", "0000", "--pin", PIN)
+
+    def make_keys(self):
+        for name in ["health", *(f"key-{number}" for number in range(self.group.keys))]:
+            self.quietly(TARGET / "release/twinlock", "keys", "create", self.uri(name))
+
+    def quietly(self, *command):
+        subprocess.run(command, env=self.environment, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def uri(self, name):
+        return f"pkcs11:token=bench;object={name}?module-path={MODULE}&pin-source=file:{self.path}/pin"
 
     def configure(self):
         self.credential = dict(ACCESS_KEY_ID="BENCH" * 5, SECRET_ACCESS_KEY=secrets.token_hex(24), REGION="eu-central-1")
@@ -178,15 +205,16 @@ secret_access_key = {{ file = "{self.path}/secret" }}
         file.write_text(text)
 
     def start(self):
-        self.proxy = subprocess.Popen(
-            [TARGET / "release/twinlock-xks", "serve", "--config", self.path / "config.toml"], env=self.environment)
+        self.service = subprocess.Popen(
+            [TARGET / "release" / self.program, "serve", "--config", self.path / "config.toml"], env=self.environment,
+            preexec_fn=on(self.processors))
         for _ in range(600):
             try:
                 urllib.request.urlopen(f"http://{self.operations}/readyz", timeout=1).read()
                 return
             except OSError:
                 time.sleep(0.1)
-        sys.exit("twinlock-xks does not become ready")
+        sys.exit(f"{self.program} does not become ready")
 
     def run(self, cases, arguments):
         found = {}
@@ -199,15 +227,22 @@ secret_access_key = {{ file = "{self.path}/secret" }}
             self.report(case, connections, rounds)
 
     def load(self, case, connections, seconds):
-        address = self.operations if case.ask == "livez" else self.address
-        keys = ",".join(f"k{number}" for number in range(self.group.keys))
+        """What came of asking, and seconds of a processor that each request took."""
+        command, environment = self.asking(case, connections, seconds)
         before = self.cpu_seconds()
         output = subprocess.run(
-            [TARGET / "release/xks_load", address, "/bench", keys, case.ask, str(connections), str(seconds), *case.how],
-            env={**self.environment, **self.credential}, check=True, capture_output=True, text=True).stdout
+            command, env={**self.environment, **environment}, check=True, capture_output=True, text=True,
+            preexec_fn=on(self.load_processors)).stdout
         outcome = json.loads(output)
         # The warming up is a fifth of the time, and asks as quickly.
         return outcome, (self.cpu_seconds() - before) / (outcome["answered"] * 1.2)
+
+    def asking(self, case, connections, seconds):
+        """The command that does, and its variables."""
+        address = self.operations if case.ask == "livez" else self.address
+        keys = ",".join(f"k{number}" for number in range(self.group.keys))
+        return [TARGET / "release/xks_load", address, "/bench", keys, case.ask, str(connections), str(seconds),
+                *case.how], self.credential
 
     def limit(self, case, seconds):
         """What the case cannot be better than: a second's count, and a call's seconds of a processor."""
@@ -216,21 +251,24 @@ secret_access_key = {{ file = "{self.path}/secret" }}
         if case.limit == "livez":
             outcome, cpu = self.load(Case("", "livez", (16,)), 16, seconds / 2)
             return outcome["per_second"], cpu
-        uri = f"pkcs11:token=bench;object=key-0?module-path={MODULE}&pin-source=file:{self.path}/pin"
         rate = next((word for word in case.how if word.isdigit()), "0")
-        environment = dict(self.environment, BARE="1", ROUNDS="1", SECONDS="1", RATE=rate)
-        output = subprocess.run([TARGET / "release/examples/throughput", uri], env=environment, check=True,
-                                capture_output=True, text=True).stdout
+        return self.bare(case.limit, self.uri("key-0"), RATE=rate)
+
+    def bare(self, operation, uri, **variables):
+        """The same of one session with nothing around it."""
+        environment = dict(self.environment, BARE="1", ROUNDS="1", SECONDS="1", **variables)
+        output = subprocess.run([TARGET / "release/examples" / self.example, uri], env=environment, check=True,
+                                capture_output=True, text=True, preexec_fn=on(self.processors)).stdout
         lines = (line.split(" bare ") for line in output.splitlines() if " bare " in line)
-        per_second, _, session_us, _ = next(rest.split() for of, rest in lines if of.strip() == case.limit)
+        per_second, _, session_us, _ = next(rest.split() for of, rest in lines if of.strip() == operation)
         return float(per_second), float(session_us) / 1e6
 
     def cpu_seconds(self):
-        fields = pathlib.Path(f"/proc/{self.proxy.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        fields = pathlib.Path(f"/proc/{self.service.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def resident_mib(self):
-        status = pathlib.Path(f"/proc/{self.proxy.pid}/status").read_text()
+        status = pathlib.Path(f"/proc/{self.service.pid}/status").read_text()
         return int(status.split("VmRSS:")[1].split()[0]) / 1024
 
     def report(self, case, connections, rounds):
@@ -257,6 +295,11 @@ def memory():
                 seconds = 0.1 if wanted == 1_000 else 5
                 answered += bench.load(encrypt, 16, seconds)[0]["answered"]
             print(f"{answered:>9,} requests: {bench.resident_mib():.1f} MiB resident", flush=True)
+
+
+def on(processors):
+    """Has a process that is about to start run on these alone, if there are any."""
+    return processors and (lambda: os.sched_setaffinity(0, processors))
 
 
 def free_address():

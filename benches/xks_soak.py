@@ -74,8 +74,8 @@ class Soak:
         while time.monotonic() < end and not self.stop.is_set():
             time.sleep(min(5, seconds / 20))
             self.memory.append(self.resident())
-            if self.bench.proxy.poll() is not None:
-                self.problem(f"the proxy ended with {self.bench.proxy.returncode}")
+            if self.bench.service.poll() is not None:
+                self.problem(f"the proxy ended with {self.bench.service.returncode}")
         self.stop.set()
         for thread in threads:
             thread.join()
@@ -151,7 +151,7 @@ class Soak:
             self.stop.set()
 
     def resident(self):
-        status = pathlib.Path(f"/proc/{self.bench.proxy.pid}/status").read_text()
+        status = pathlib.Path(f"/proc/{self.bench.service.pid}/status").read_text()
         return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:"))
 
     def report(self):

@@ -1,40 +1,28 @@
-//! The connections, and what came of them.
+//! Load for a service: connections that each wait for an answer before they ask
+//! again, and what came of it.
 
 use std::fmt;
 use std::io;
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 
-use crate::client::{Ask, Caller, Signer};
-
-/// Whom to ask about what.
-pub(crate) struct Target {
-    pub(crate) address: String,
-    pub(crate) prefix: String,
-    /// Connections take them in turn.
-    pub(crate) keys: Vec<String>,
-    pub(crate) caller: Caller,
-}
-
 /// How to ask.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Load {
-    pub(crate) ask: Ask,
-    pub(crate) connections: usize,
-    pub(crate) time: Duration,
-    /// One signed request again and again.
-    pub(crate) replay: bool,
+pub struct Load {
+    /// That ask side by side.
+    pub connections: usize,
+    /// For which what is answered counts.
+    pub time: Duration,
     /// Requests a second of all connections; as many as are answered if there is none.
-    pub(crate) rate: Option<u32>,
+    pub rate: Option<u32>,
 }
 
 /// What came of it.
 #[derive(Debug)]
-pub(crate) struct Outcome {
+pub struct Outcome {
     per_second: f64,
     answered: usize,
     failed: usize,
@@ -42,18 +30,22 @@ pub(crate) struct Outcome {
     p99: Duration,
 }
 
-/// A fifth of the time is for warming up, and not counted. One thread has all
-/// connections, so that it takes little from what is measured.
-pub(crate) fn run(target: Target, load: Load) -> Outcome {
+/// Puts this load on connections that `open` opens, each by its number. A fifth of
+/// the time is for warming up, and not counted. One thread has all connections, so
+/// that it takes little from what is measured.
+///
+/// # Panics
+/// If a connection breaks off.
+pub fn run(load: Load, open: impl AsyncFn(usize) -> Connection) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.expect("the system gives a poll").block_on(run_all(target, load))
+    runtime.expect("the system gives a poll").block_on(run_all(load, open))
 }
 
-async fn run_all(target: Target, load: Load) -> Outcome {
+async fn run_all(load: Load, open: impl AsyncFn(usize) -> Connection) -> Outcome {
     let mut askers = JoinSet::new();
     let mut connections = Vec::new();
     for number in 0..load.connections {
-        connections.push(Connection::open(&target, &load, number).await);
+        connections.push(open(number).await);
     }
     let begin = Instant::now();
     let counted = begin + load.time / 5;
@@ -93,6 +85,7 @@ impl Outcome {
     }
 }
 
+/// A line of JSON.
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { per_second, answered, failed, p50, p99 } = self;
@@ -105,30 +98,34 @@ impl fmt::Display for Outcome {
     }
 }
 
-struct Connection {
-    stream: TcpStream,
-    signer: Signer,
-    replay: Option<Vec<u8>>,
+/// What a connection is made of: TCP, or TLS above it.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// A connection and what it asks.
+pub struct Connection {
+    stream: Box<dyn Stream>,
+    next: Box<dyn FnMut() -> Vec<u8> + Send>,
     buffer: Vec<u8>,
 }
 
 impl Connection {
-    async fn open(target: &Target, load: &Load, number: usize) -> Self {
-        let ciphertext = match load.ask {
-            Ask::Decrypt => Some(encrypted(target, number).await),
-            _ => None,
-        };
-        Self::with(target, load, number, ciphertext.as_deref()).await
+    /// One that sends what `next` makes, each time a request of HTTP/1.1.
+    pub fn new(
+        stream: impl Stream + 'static,
+        next: impl FnMut() -> Vec<u8> + Send + 'static,
+    ) -> Self {
+        Self { stream: Box::new(stream), next: Box::new(next), buffer: vec![0; 16 << 10] }
     }
 
-    async fn with(target: &Target, load: &Load, number: usize, ciphertext: Option<&str>) -> Self {
-        let Target { address, prefix, keys, caller } = target;
-        let stream = TcpStream::connect(address).await.expect("somebody listens there");
-        stream.set_nodelay(true).expect("a TCP socket has this option");
-        let key = &keys[number % keys.len()];
-        let mut signer = Signer::new(caller, address, prefix, key, load.ask, ciphertext);
-        let replay = load.replay.then(|| signer.request());
-        Self { stream, signer, replay, buffer: vec![0; 16 << 10] }
+    /// Asks once.
+    ///
+    /// # Errors
+    /// When the connection breaks off.
+    pub async fn ask(&mut self) -> io::Result<&[u8]> {
+        let request = (self.next)();
+        self.send(&request).await
     }
 
     /// Asks again and again: how long each took, and how many failed.
@@ -139,22 +136,20 @@ impl Connection {
                 sleep_until(pace.next.into()).await;
                 pace.next += pace.every;
             }
-            let request = match &self.replay {
-                Some(request) => request.clone(),
-                None => self.signer.request(),
-            };
+            let request = (self.next)();
             let start = Instant::now();
             if start >= end {
                 return (times, failed);
             }
-            let answer = self.ask(&request).await.expect("the connection stays");
+            let answer = self.send(&request).await.expect("the connection stays");
             failed += usize::from(!answer.starts_with(b"HTTP/1.1 200"));
             times.push(start.elapsed());
         }
     }
 
-    async fn ask(&mut self, request: &[u8]) -> io::Result<&[u8]> {
+    async fn send(&mut self, request: &[u8]) -> io::Result<&[u8]> {
         self.stream.write_all(request).await?;
+        self.stream.flush().await?;
         let mut len = 0;
         loop {
             let read = self.stream.read(&mut self.buffer[len..]).await?;
@@ -167,18 +162,6 @@ impl Connection {
             }
         }
     }
-}
-
-/// The answer to one Encrypt, which is what Decrypt wants.
-async fn encrypted(target: &Target, number: usize) -> String {
-    let load =
-        Load { ask: Ask::Encrypt, connections: 1, time: Duration::ZERO, replay: false, rate: None };
-    let mut connection = Connection::with(target, &load, number, None).await;
-    let request = connection.signer.request();
-    let answer = connection.ask(&request).await.expect("the proxy answers");
-    let text = String::from_utf8_lossy(answer);
-    assert!(text.starts_with("HTTP/1.1 200"), "{text}");
-    text.split_once("\r\n\r\n").expect("it is whole").1.to_owned()
 }
 
 fn is_whole(answer: &[u8]) -> bool {
