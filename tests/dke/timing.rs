@@ -20,13 +20,13 @@ use crate::support::http::Message;
 fn the_times_of_bad_ciphertexts_are_measured() {
     let rounds = std::env::var("TWINLOCK_DKE_ROUNDS").ok().and_then(|it| it.parse().ok());
     let times = measured(rounds.unwrap_or(4));
-    let reference = Summary::of(&times["noise"]);
-    println!("{:32} {:>7} {:>9} {:>9} {:>9} {:>6}", "", "n", "median", "mean", "sd", "t");
-    for (kind, times) in &times {
-        let summary = Summary::of(times);
-        let Summary { median, mean, deviation, count } = summary;
-        let t = summary.t(&reference);
-        println!("{kind:32} {count:7} {median:7.1}us {mean:7.1}us {deviation:7.1}us {t:6.2}");
+    let head = ["n", "quartile", "median", "quartile", "z", "control"];
+    println!("{:32} {}", "", head.map(|it| format!("{it:>9}")).join(" "));
+    for (kind, of_kind) in &times {
+        let [low, median, high] = quartiles(of_kind).map(|it| format!("{it:7.1}us"));
+        let (n, z) = (of_kind.len(), z(of_kind, &times["noise"]));
+        let control = z_of_halves(of_kind);
+        println!("{kind:32} {n:9} {low} {median} {high} {z:9.2} {control:9.2}");
     }
 }
 
@@ -68,27 +68,30 @@ fn shuffle(requests: &mut [(&'static str, Message)], round: usize) {
     }
 }
 
-/// Of times, in microseconds.
-struct Summary {
-    count: f64,
-    median: f64,
-    mean: f64,
-    deviation: f64,
+/// The times that a quarter, half and three quarters are below, in microseconds.
+fn quartiles(times: &[Duration]) -> [f64; 3] {
+    let mut times = times.to_vec();
+    times.sort_unstable();
+    [1, 2, 3].map(|quarter| times[times.len() * quarter / 4].as_secs_f64() * 1e6)
 }
 
-impl Summary {
-    fn of(times: &[Duration]) -> Self {
-        let mut times: Vec<_> = times.iter().map(|time| time.as_secs_f64() * 1e6).collect();
-        times.sort_by(f64::total_cmp);
-        let count = times.len() as f64;
-        let mean = times.iter().sum::<f64>() / count;
-        let variance = times.iter().map(|time| (time - mean).powi(2)).sum::<f64>() / count;
-        Self { count, median: times[times.len() / 2], mean, deviation: variance.sqrt() }
-    }
+/// Those of even rounds beside those of odd ones, which nothing distinguishes.
+fn z_of_halves(times: &[Duration]) -> f64 {
+    let half = |first| times.iter().skip(first).step_by(2).copied().collect::<Vec<_>>();
+    z(&half(0), &half(1))
+}
 
-    /// Welch's t of the two means: beyond 4.5 they differ.
-    fn t(&self, other: &Self) -> f64 {
-        let error = |it: &Self| it.deviation.powi(2) / it.count;
-        (self.mean - other.mean) / (error(self) + error(other)).sqrt()
-    }
+/// Mann and Whitney's U of the two as a number of standard deviations, which a few
+/// very long times do not move as they move a mean: beyond 4.5 the two differ.
+fn z(one: &[Duration], other: &[Duration]) -> f64 {
+    let mut other = other.to_vec();
+    other.sort_unstable();
+    let below = |time: &Duration| {
+        let (less, not_more) =
+            (other.partition_point(|it| it < time), other.partition_point(|it| it <= time));
+        (less + not_more) as f64 / 2.0
+    };
+    let u: f64 = one.iter().map(below).sum();
+    let (n, m) = (one.len() as f64, other.len() as f64);
+    (u - n * m / 2.0) / (n * m * (n + m + 1.0) / 12.0).sqrt()
 }
