@@ -9,6 +9,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use twinlock_service::readiness::Condition;
 
 use crate::health;
+use crate::key::Generation;
 use crate::metrics::Metrics;
 use crate::server::Server;
 
@@ -57,8 +58,12 @@ pub async fn look_for_keys(server: &Server, ready: &Condition) {
                 tracing::error!(key = &*generation.name, problem, "a key is not served");
             }
         }
-        let problems = state.key_problems();
-        ready.set(if problems.len() < count { Ok(()) } else { Err(problems.join("; ")) });
+        let is_served = state.generations().any(Generation::is_served);
+        let why = || match &state.key_problems()[..] {
+            [] => "no key was found".to_owned(),
+            problems => problems.join("; "),
+        };
+        ready.set(if is_served { Ok(()) } else { Err(why()) });
     }
 }
 
@@ -87,7 +92,8 @@ pub async fn show(server: &Server, metrics: &Metrics) {
         for (issuer, age) in state.bearer.ages_of_keys() {
             metrics.issuer_keys_age(issuer, age);
         }
-        metrics.key_problems(state.key_problems().len());
+        let is_wrong = |it: &&Generation| it.problem().is_some() || it.is_lacking();
+        metrics.key_problems(state.generations().filter(is_wrong).count());
         for hsm in &state.hsms {
             metrics.works(hsm.name(), hsm.problem().is_none());
             if let Some(token) = hsm.token() {

@@ -3,8 +3,7 @@
 //! A token works when it is open, logged in and has one of the keys that it should
 //! have; the others are looked for one after the other, elsewhere.
 //!
-//! Nothing is decrypted for that: in the log of an HSM, every decryption is one
-//! that somebody asked for.
+//! Nothing is decrypted for that, but when a key is first found.
 
 use twinlock_pkcs11::{ErrorKind, Pkcs11Error};
 

@@ -54,6 +54,8 @@ pub(crate) struct Members {
     error: Option<Pkcs11Error>,
     /// Which token has another key under its label, if one has.
     replaced: Option<String>,
+    /// True if no token is known to have the right one.
+    is_lost: bool,
 }
 
 impl Key {
@@ -162,6 +164,18 @@ impl Generation {
         conflict.or_else(|| self.members().replaced().map(str::to_owned))
     }
 
+    /// True if it decrypts as far as is known: it is nobody else's, and was found on
+    /// a token that answers or did so before.
+    pub(crate) fn is_served(&self) -> bool {
+        self.conflict().is_none() && !self.members().is_lost
+    }
+
+    /// True if a token that answers has no such key that can be used.
+    pub(crate) fn is_lacking(&self) -> bool {
+        let kind = self.members().error().map(Pkcs11Error::kind);
+        matches!(kind, Some(ErrorKind::NotFound | ErrorKind::Misconfigured))
+    }
+
     pub(crate) fn set_conflict(&self, conflict: Option<String>) {
         self.conflict.store(conflict.map(Arc::new));
     }
@@ -181,13 +195,12 @@ impl Generation {
         let before = self.members();
         let mut keys = Vec::with_capacity(self.hsms.len());
         let mut failed: Option<Pkcs11Error> = None;
-        let mut replaced = None;
+        let (mut replaced, mut lost) = (None, Vec::new());
         for hsm in &self.hsms {
             match hsm.key(&self.object).await {
                 Ok(key) if !self.is_its(&key) => {
                     replaced = Some(self.replaced_on(hsm, &key));
-                    let known = before.key_on(hsm);
-                    keys.extend(known.map(|key| (Arc::clone(hsm), key.clone())));
+                    lost.extend(before.key_on(hsm).map(|key| (Arc::clone(hsm), key.clone())));
                 }
                 Ok(key) => keys.push((Arc::clone(hsm), key)),
                 Err(error) => {
@@ -205,8 +218,11 @@ impl Generation {
         if let Some(problem) = replaced.as_ref().filter(|_| before.replaced.is_none()) {
             tracing::error!(key = &*self.name, problem, "a key is not the one that it was");
         }
-        let members = Members::new(keys, self.hedge_after);
-        self.members.store(Arc::new(Members { error: failed.clone(), replaced, ..members }));
+        // Known all the same: clients are told the public part that it was.
+        let is_lost = keys.is_empty();
+        let members = Members::new(if is_lost { lost } else { keys }, self.hedge_after);
+        let error = failed.clone();
+        self.members.store(Arc::new(Members { error, replaced, is_lost, ..members }));
         failed.map_or(Ok(()), Err)
     }
 
@@ -241,13 +257,13 @@ impl Members {
     }
 
     fn none() -> Self {
-        Self { keys: Vec::new(), fleet: None, error: None, replaced: None }
+        Self { keys: Vec::new(), fleet: None, error: None, replaced: None, is_lost: true }
     }
 
     fn new(keys: Vec<(Arc<Hsm>, RsaKey)>, hedge_after: Option<Duration>) -> Self {
         let options = FleetOptions { hedge_after };
         let fleet = Fleet::new(keys.iter().map(|(_, key)| key.clone()).collect(), options).ok();
-        Self { keys, fleet, ..Self::none() }
+        Self { is_lost: keys.is_empty(), keys, fleet, ..Self::none() }
     }
 
     pub(crate) fn fleet(&self) -> Option<&Fleet<RsaKey>> {

@@ -3,6 +3,7 @@
 use std::fs;
 
 use crate::support::cli::Dir;
+use crate::support::key_service::openssl;
 use crate::support::softhsm::{SoftHsm, uri_in};
 
 #[test]
@@ -193,6 +194,65 @@ fn what_has_no_public_part_or_no_place_for_it_is_refused() {
         rig.dir.run(["keys", "create", "--type", key_type, uri]).with(2);
     }
     assert!(!fs::exists("/kek").unwrap());
+}
+
+#[test]
+fn a_private_key_that_exists_is_put_into_a_token() {
+    let rig = Rig::new();
+    let pem = openssl(&["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"], b"");
+    let der = openssl(&["rsa", "-traditional", "-outform", "DER"], &pem);
+    rig.dir.write("key.der", &der);
+    let [from_file, from_stdin] = ["a", "b"].map(|label| uri_in(rig.hsm.folder(), label));
+    rig.dir.run(["keys", "create", "--from", "key.der", &from_file]).ok();
+    rig.dir.run_with(["keys", "create", "--from", "-", &from_stdin], &der).ok();
+    for uri in [&from_file, &from_stdin] {
+        let public = rig.dir.run(["keys", "export-public", uri]).ok().stdout;
+        assert_eq!(public, openssl(&["rsa", "-pubout"], &pem));
+        rig.dir.run(["keys", "check", uri]).ok();
+    }
+    rig.dir.write("secret", "secret");
+    let both = ["--provider", &rig.provider, "--customer", &from_file];
+    rig.dir.run(["encrypt", "secret"].into_iter().chain(both)).ok();
+    let opened = rig.dir.run(["decrypt", "secret.twl", "-o", "-"].into_iter().chain(both)).ok();
+    assert_eq!(opened.stdout, b"secret");
+}
+
+#[test]
+fn what_is_no_private_key_or_has_no_place_is_refused() {
+    let rig = Rig::new();
+    let pem = openssl(&["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"], b"");
+    let small = openssl(&["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:1024"], b"");
+    let of = |pem: &[u8]| openssl(&["rsa", "-traditional", "-outform", "DER"], pem);
+    let good = of(&pem);
+    let new = uri_in(rig.hsm.folder(), "new");
+    let create =
+        |key: &[u8], uri: &str| rig.dir.run_with(["keys", "create", "--from", "-", uri], key);
+    for (what, key) in [
+        ("nothing", Vec::new()),
+        ("PEM", pem.clone()),
+        ("PKCS #8", openssl(&["pkcs8", "-topk8", "-nocrypt", "-outform", "DER"], &pem)),
+        ("a public key", openssl(&["rsa", "-pubout", "-outform", "DER"], &pem)),
+        ("cut short", good[..good.len() - 1].to_vec()),
+        ("longer", [&good[..], b"x"].concat()),
+        ("a flipped bit", [&good[..100], &[good[100] ^ 1], &good[101..]].concat()),
+        ("1024 bits", of(&small)),
+    ] {
+        let refused = create(&key, &new).with(2);
+        assert!(refused.stderr.contains("no RSA private key"), "{what}: {}", refused.stderr);
+    }
+    let refused = create(&vec![0x30; 1 << 20], &new).with(2);
+    assert!(refused.stderr.contains("too long"), "{}", refused.stderr);
+    let refused = create(&good, "file:///kek").with(2);
+    assert!(refused.stderr.contains("pkcs11:"), "{}", refused.stderr);
+    assert!(!fs::exists("/kek").unwrap());
+    rig.dir.run(["keys", "create", "--from", "nowhere.der", &new]).with(1);
+    rig.dir.write("key.der", &good);
+    rig.dir.run(["keys", "create", "--from", "key.der", "--type", "rsa-3072", &new]).with(2);
+    rig.dir.run(["keys", "check", &new]).with(4);
+    // A label that is taken stays what it was.
+    let before = rig.dir.run(["keys", "export-public", &rig.customer]).ok().stdout;
+    assert_ne!(create(&good, &rig.customer).code, Some(0));
+    assert_eq!(rig.dir.run(["keys", "export-public", &rig.customer]).ok().stdout, before);
 }
 
 /// A token with an RSA key, and a provider's key in a file.

@@ -2,7 +2,7 @@
 
 use std::net::TcpStream;
 
-use super::client::PublicKey;
+use super::client::{OAEP, PublicKey, openssl};
 use super::issuer::{ALICE, Token};
 use super::service::{Dke, eventually, key, reloaded};
 use crate::support::cli::run;
@@ -25,6 +25,12 @@ fn another_key_under_the_label_of_one_is_not_used() {
     assert!(dke.get("/readyz").unwrap().starts_with("HTTP/1.1 200"), "others are served");
     assert_eq!(dke.public_key("Exchanged").modulus, public.modulus, "the one that it was");
     assert_decrypts(&dke, "Other");
+    // Neither what was encrypted under the old one, which is gone, nor under the new one.
+    for ciphertext in [public.encrypt(b"x"), encrypted_under(&dke, "late")] {
+        for _ in 0..4 {
+            dke.decrypt(&public, &ciphertext).refused(503, "unavailable");
+        }
+    }
 
     // It neither keeps anybody on a list nor is adopted by a reload.
     let for_bob =
@@ -85,7 +91,7 @@ fn a_service_without_any_key_that_is_its_own_is_not_ready() {
     dke.hsm.destroy_key("late");
     create(&dke, "late");
     eventually("it is not ready", || dke.get("/readyz").unwrap().contains(" 503 "));
-    assert!(dke.get("/readyz").unwrap().contains("under the label"));
+    eventually("it says why", || dke.get("/readyz").unwrap().contains("under the label"));
 }
 
 /// It would have two lists of who may use it. Whoever may write to the token could
@@ -137,6 +143,16 @@ fn found(dke: &Dke) -> PublicKey {
 
 fn create(dke: &Dke, label: &str) {
     dke.dir.run(["keys", "create", "--type", "rsa-3072", &uri_in(dke.hsm.folder(), label)]).ok();
+}
+
+/// What whoever put that key on the token can have decrypted.
+fn encrypted_under(dke: &Dke, label: &str) -> Vec<u8> {
+    let export = dke.dir.run(["keys", "export-public", &uri_in(dke.hsm.folder(), label)]);
+    dke.dir.write("late.pem", export.ok().stdout);
+    let encrypt = ["pkeyutl", "-encrypt", "-pubin", "-inkey", "late.pem"];
+    let options = OAEP.iter().flat_map(|option| ["-pkeyopt", option]);
+    let arguments: Vec<_> = encrypt.into_iter().chain(options).collect();
+    openssl(&dke.dir.work(), &arguments, b"x")
 }
 
 #[track_caller]

@@ -399,7 +399,7 @@ fn answer_all(connection: TcpStream, state: &State) -> io::Result<()> {
     Ok(())
 }
 
-fn openssl(arguments: &[&str], stdin: &[u8]) -> Vec<u8> {
+pub(crate) fn openssl(arguments: &[&str], stdin: &[u8]) -> Vec<u8> {
     let output = run_openssl(arguments, stdin);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "openssl {arguments:?}: {said}");

@@ -8,6 +8,7 @@
 //!
 //! The key is a private RSA key that is there. `SECONDS=1` unless the environment
 //! says otherwise. The processor time is that of this one thread (Linux only).
+#![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a program for measuring")]
 
 use std::error::Error;

@@ -103,7 +103,7 @@ impl AeadKey {
             }
         };
         let facts = token.call(Retry::Once, find).await?;
-        let name = name.with_kind(facts.kind);
+        let name = name.of_found(&facts);
         let key = Arc::new(Key { name, allow_extractable, facts });
         Ok(Self { token: token.clone(), key })
     }

@@ -73,7 +73,7 @@ impl Pkcs11Key {
             }
         };
         let facts = token.call(Retry::Once, find).await?;
-        let name = name.with_kind(facts.kind);
+        let name = name.of_found(&facts);
         let kek = match public_key(&facts, uri)? {
             Some(public) => {
                 Kek::Rsa(rsa_key::oaep_of(token, &name, public, KeyFacts::check_kek).await?)

@@ -16,6 +16,9 @@ pub(crate) struct KeyName {
     pub(crate) class: Option<KekClass>,
     pub(crate) label: Option<String>,
     pub(crate) id: Option<Vec<u8>>,
+    /// Which key it has to be, if that is known: the SPKI's SHA-256 of an RSA key.
+    /// Tokens do not look for that; what was found for one is not another's.
+    pub(crate) public: Option<[u8; 32]>,
 }
 
 /// The classes of objects that KEKs are of.
@@ -66,7 +69,7 @@ impl KeyName {
             }
         };
         let (label, id) = (uri.object().map(str::to_owned), uri.id().map(<[u8]>::to_vec));
-        let name = Self { class, label, id };
+        let name = Self { class, label, id, public: None };
         match (&name.label, &name.id) {
             (None, None) => Err(Pkcs11Error::misconfigured(
                 "the URI does not say which key: add object=<label> or id=%<hex>",
@@ -75,9 +78,12 @@ impl KeyName {
         }
     }
 
-    /// The same for a key that turned out to be of that kind.
-    pub(crate) fn with_kind(mut self, kind: KeyKind) -> Self {
-        self.class = Some(KekClass::of(kind));
+    /// The same for the key that it turned out to be.
+    pub(crate) fn of_found(mut self, key: &KeyFacts) -> Self {
+        self.class = Some(KekClass::of(key.kind));
+        let is_rsa = key.kind == KeyKind::RsaPrivate;
+        let public = is_rsa.then(|| key.public_key().ok()).flatten();
+        self.public = public.map(|key| key.spki_sha256());
         self
     }
 

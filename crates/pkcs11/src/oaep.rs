@@ -17,6 +17,7 @@
 mod unpad;
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cryptoki::mechanism::rsa::{PkcsMgfType, PkcsOaepParams, PkcsOaepSource};
@@ -26,6 +27,7 @@ use twinlock_keys::{Share, WrappedShare};
 use zeroize::Zeroizing;
 
 use self::unpad::{left_padded, unpad};
+use crate::lookup::KeyName;
 use crate::session::TokenSession;
 use crate::{ErrorKind, Pkcs11Error, RsaPublicKey, aead, look};
 
@@ -44,20 +46,20 @@ pub(crate) struct Oaep {
     unpadding: Unpadding,
 }
 
-/// What was found out about a token's keys, by their public parts (SPKI, SHA-256).
+/// What was found out about a token's keys, by the names that they were found under.
 #[derive(Default)]
-pub(crate) struct Memory(Mutex<HashMap<[u8; 32], Arc<Oaep>>>);
+pub(crate) struct Memory(Mutex<HashMap<KeyName, Arc<Oaep>>>);
 
 impl Memory {
-    pub(crate) fn of(&self, public: &RsaPublicKey) -> Option<Arc<Oaep>> {
-        self.lock().get(&public.spki_sha256()).cloned()
+    pub(crate) fn of(&self, name: &KeyName) -> Option<Arc<Oaep>> {
+        self.lock().get(name).cloned()
     }
 
-    pub(crate) fn keep(&self, oaep: &Arc<Oaep>) {
-        self.lock().insert(oaep.public().spki_sha256(), Arc::clone(oaep));
+    pub(crate) fn keep(&self, name: KeyName, oaep: &Arc<Oaep>) {
+        self.lock().insert(name, Arc::clone(oaep));
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<[u8; 32], Arc<Oaep>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<KeyName, Arc<Oaep>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -129,6 +131,7 @@ impl Oaep {
         key: ObjectHandle,
         known: &Arc<Known>,
     ) -> Result<Self, Pkcs11Error> {
+        let mut failed = None;
         for unpadding in [Unpadding::ByToken, Unpadding::ByUs] {
             match known.is_opened(token, key, unpadding) {
                 Ok(true) => {
@@ -139,8 +142,13 @@ impl Oaep {
                 Err(error) if is_no(&error) => {
                     tracing::debug!(%error, ?unpadding, "not what this token can");
                 }
+                // It began, so the token is there.
+                Err(error) if error.is_from("C_Decrypt") => failed = failed.or(Some(error)),
                 Err(error) => return Err(error),
             }
+        }
+        if let Some(error) = failed {
+            return Err(error);
         }
         let label = &token.token.label;
         Err(Pkcs11Error::misconfigured(format!(
@@ -194,17 +202,41 @@ impl Oaep {
         ciphertext: &[u8],
     ) -> Result<Option<Zeroizing<Vec<u8>>>, Pkcs11Error> {
         let attempt = || self.known.attempt(token, key, self.unpadding, ciphertext);
+        let is_of_ciphertext = |error: &Pkcs11Error| error.is_from("C_Decrypt");
+        let first = attempt();
+        if !first.as_ref().is_err_and(is_of_ciphertext) {
+            return first;
+        }
+        self.check(token, key)?;
+        // Once more: the token may have been out of sorts for a moment.
         match attempt() {
-            Err(error) if error.is_from("C_Decrypt") => {
-                match self.known.is_opened(token, key, self.unpadding) {
-                    // Once more: the token may have been out of sorts for a moment.
-                    Ok(true) => Ok(attempt().unwrap_or_default()),
-                    _ => Err(error),
-                }
-            }
+            Err(error) if is_of_ciphertext(&error) => Ok(None),
             result => result,
         }
     }
+
+    /// Fails if the token does not decrypt what it has to. What it says of that is
+    /// the error, since what it said of a ciphertext depends on whoever sent it.
+    fn check(&self, token: &TokenSession, key: ObjectHandle) -> Result<(), Pkcs11Error> {
+        let broken = |how: &dyn fmt::Display| {
+            let message = format!("the token fails at what it could decrypt before: {how}");
+            Err(Pkcs11Error::new(ErrorKind::Gone, message))
+        };
+        match self.known.is_opened(token, key, self.unpadding) {
+            Ok(true) => Ok(()),
+            Ok(false) => broken(&"the message is another one"),
+            // Its code says what it likes: of a good ciphertext it is no answer.
+            Err(error) if is_about_ciphertext(token, &error) => broken(&error),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// True if it says of a good ciphertext what tokens say of bad ones.
+fn is_about_ciphertext(token: &TokenSession, error: &Pkcs11Error) -> bool {
+    let kind = error.kind();
+    let is_one = matches!(kind, ErrorKind::BadCiphertext | ErrorKind::Fatal | ErrorKind::Gone);
+    is_one && error.is_from("C_Decrypt") && !token.vendor.is_stale_handle(error)
 }
 
 /// A ciphertext of nothing: the number 2, whose root no one knows.
@@ -221,7 +253,11 @@ pub(crate) fn refused() -> Pkcs11Error {
 
 /// True if the token is in its right mind and will not do it.
 fn is_no(error: &Pkcs11Error) -> bool {
-    matches!(error.kind(), ErrorKind::Misconfigured | ErrorKind::BadCiphertext)
+    match error.kind() {
+        ErrorKind::Misconfigured | ErrorKind::BadCiphertext => true,
+        ErrorKind::Denied => !error.is_about_login(),
+        _ => false,
+    }
 }
 
 fn oaep_sha256() -> Mechanism<'static> {
@@ -244,6 +280,7 @@ mod tests {
         let error =
             |code| Pkcs11Error::of_call(Error::Pkcs11(code, Function::DecryptInit), "decrypt");
         for no in [
+            RvError::ActionProhibited,
             RvError::ArgumentsBad, // SoftHSM 2.6.1
             RvError::FunctionNotSupported,
             RvError::KeyFunctionNotPermitted,

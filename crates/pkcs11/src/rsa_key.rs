@@ -78,7 +78,7 @@ impl RsaKey {
             }
         };
         let facts = token.call(Retry::Once, find).await?;
-        let name = name.with_kind(facts.kind);
+        let name = name.of_found(&facts);
         let oaep = oaep_of(token, &name, facts.public_key()?, KeyFacts::check_rsa).await?;
         let key = Arc::new(Key { name, allow_extractable, facts, oaep });
         Ok(Self { token: token.clone(), key })
@@ -149,22 +149,21 @@ pub(crate) async fn oaep_of(
     public: RsaPublicKey,
     check: fn(&KeyFacts, bool) -> Result<(), Pkcs11Error>,
 ) -> Result<Arc<Oaep>, Pkcs11Error> {
-    if let Some(oaep) = token.rsa_keys().of(&public) {
+    if let Some(oaep) = token.rsa_keys().of(name) {
         return Ok(oaep);
     }
-    let known = Arc::new(Known::new(public)?);
-    let name = name.clone();
-    let allow_extractable = token.options().allows_extractable();
+    let (known, name) = (Arc::new(Known::new(public)?), name.clone());
+    let (found, allow_extractable) = (name.clone(), token.options().allows_extractable());
     let probe = move |token: &mut TokenSession| {
         let check = |facts: &KeyFacts| {
             check(facts, allow_extractable)?;
             check_same(facts, known.public())
         };
         let probe = |token: &mut TokenSession, key| Oaep::probe(token, key, &known);
-        token.with_key(&name, check, probe)
+        token.with_key(&found, check, probe)
     };
     let oaep = Arc::new(token.call(Retry::Once, probe).await?);
-    token.rsa_keys().keep(&oaep);
+    token.rsa_keys().keep(name, &oaep);
     Ok(oaep)
 }
 

@@ -78,7 +78,8 @@ impl TokenSession {
 
     /// Does `work` with the key that `name` means. Its handle is looked up
     /// once, together with `check` of what the token says about the key; when
-    /// the object turns out to be another one by now, once more.
+    /// the object turns out to be another one by now, once more. All that use a
+    /// name have the same check; another RSA key has another name.
     pub(crate) fn with_key<T>(
         &mut self,
         name: &KeyName,
@@ -102,7 +103,7 @@ impl TokenSession {
 
     /// Finds the key that `name` means and checks what the token says about it,
     /// so that [`TokenSession::with_key`] need not: under the name that it has
-    /// now that its kind is known.
+    /// now that it is known which key it is.
     pub(crate) fn find_key(
         &mut self,
         name: &KeyName,
@@ -111,7 +112,7 @@ impl TokenSession {
         let (handle, key) = lookup::find(self, name)?;
         check(&key)?;
         // A handle that is known stays: it was checked for a key that is in use.
-        self.handles.entry(name.clone().with_kind(key.kind)).or_insert(handle);
+        self.handles.entry(name.clone().of_found(&key)).or_insert(handle);
         Ok(key)
     }
 }
