@@ -239,3 +239,19 @@ give_up() {
     echo "$(basename -- "$0"): $*" >&2
     exit 2
 }
+
+# build_programs PACKAGE...: has their programs in PATH, as users build them; or
+# those in the folder TWINLOCK_PROGRAMS, if that is set, and builds none.
+build_programs() {
+    local package
+    if [ -n "${TWINLOCK_PROGRAMS-}" ]; then
+        PATH=$TWINLOCK_PROGRAMS:$PATH
+        return
+    fi
+    printf '\n== Build (some minutes the first time)\n'
+    # One after the other, so that the first is the one of scripts/quickstart.
+    for package; do
+        (cd "$root" && cargo build --release --locked --package "$package")
+    done
+    PATH=${CARGO_TARGET_DIR:-$root/target}/release:$PATH
+}
