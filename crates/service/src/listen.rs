@@ -234,6 +234,7 @@ impl Listener {
             () = shutdown.begun() => (),
             () = accepting => (),
         }
+        server.stop_all();
         drop(socket); // further clients are refused, and go elsewhere
         drain_all(&server, running, drain).await
     }
@@ -290,7 +291,6 @@ async fn slot<M>(slots: &Arc<Semaphore>, server: &Server<M>) -> OwnedSemaphorePe
 }
 
 async fn drain_all<M>(server: &Server<M>, mut running: JoinSet<()>, within: Duration) -> Drained {
-    server.stop_all();
     let all = async { while running.join_next().await.is_some() {} };
     let cut = match tokio::time::timeout(within, all).await {
         Ok(()) => 0,

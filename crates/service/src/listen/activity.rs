@@ -132,6 +132,13 @@ impl Activity {
 /// A request in flight.
 pub(super) struct InFlight(Arc<Activity>);
 
+impl InFlight {
+    /// Whether the connection ends after this.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.0.is_stopping.load(Relaxed)
+    }
+}
+
 impl Drop for InFlight {
     fn drop(&mut self) {
         let activity = &self.0;
@@ -148,12 +155,19 @@ impl Drop for InFlight {
 pub(super) struct Activities {
     all: Mutex<HashMap<u64, Arc<Activity>>>,
     next: AtomicU64,
+    /// Whoever begins is to end. Changes with `all` locked.
+    are_stopping: AtomicBool,
 }
 
 impl Activities {
     pub(super) fn begin(&self) -> Entry<'_> {
         let (id, activity) = (self.next.fetch_add(1, Relaxed), Arc::new(Activity::new()));
-        self.all().insert(id, Arc::clone(&activity));
+        let mut all = self.all();
+        if self.are_stopping.load(Relaxed) {
+            activity.stop();
+        }
+        all.insert(id, Arc::clone(&activity));
+        drop(all);
         Entry { of: self, id, activity }
     }
 
@@ -168,7 +182,9 @@ impl Activities {
     }
 
     pub(super) fn stop_all(&self) {
-        self.all().values().for_each(|one| one.stop());
+        let all = self.all();
+        self.are_stopping.store(true, Relaxed);
+        all.values().for_each(|one| one.stop());
     }
 
     pub(super) fn busy(&self) -> usize {
@@ -240,5 +256,16 @@ mod tests {
         drop(request);
         drop(busy);
         assert_eq!((all.busy(), all.all().len()), (1, 4));
+    }
+
+    #[test]
+    fn who_begins_after_the_stop_is_stopped_too() {
+        let all = Activities::default();
+        let before = all.begin();
+        assert!(!before.activity.is_stopping.load(Relaxed));
+        all.stop_all();
+        for one in [before, all.begin()] {
+            assert!(one.activity.is_stopping.load(Relaxed));
+        }
     }
 }

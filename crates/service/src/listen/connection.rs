@@ -10,9 +10,10 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use hyper::body::{Body, Incoming};
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::service::service_fn;
-use hyper::{Request, Response};
+use hyper::{Request, Response, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
@@ -71,7 +72,7 @@ impl<M> Server<M> {
         }
     }
 
-    /// Asks every connection to end after its requests.
+    /// Asks every connection to end after its requests, those that begin later too.
     pub(super) fn stop_all(&self) {
         self.activities.stop_all();
     }
@@ -178,12 +179,17 @@ impl<M> Server<M> {
         let service = TowerToHyperService::new((self.make)(peer));
         let counting = Arc::clone(activity);
         let counted = service_fn(move |request: Request<Incoming>| {
-            let in_flight = counting.request(request.version());
+            let version = request.version();
+            let in_flight = counting.request(version);
             let response = hyper::service::Service::call(&service, request);
             async move {
-                let response = response.await;
+                let mut response = response.await?;
+                // Hyper may send this before `wake` is looked at.
+                if version != Version::HTTP_2 && in_flight.is_stopping() {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
                 drop(in_flight);
-                response
+                Ok::<_, S::Error>(response)
             }
         });
         let io = Watched { io: TokioIo::new(stream), activity: Arc::clone(activity) };
