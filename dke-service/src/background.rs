@@ -59,7 +59,7 @@ pub async fn look_for_keys(server: &Server, ready: &Condition) {
             }
         }
         let is_served = state.generations().any(Generation::is_served);
-        let why = || match &state.key_problems()[..] {
+        let why = || match &state.wrong_keys()[..] {
             [] => "no key was found".to_owned(),
             problems => problems.join("; "),
         };

@@ -91,7 +91,7 @@ async fn check(state: &State) -> Report {
         look_at(generation, found, &mut report);
     }
     state.look_for_conflicts();
-    let problems: BTreeSet<_> = state.key_problems().into_iter().collect();
+    let problems: BTreeSet<_> = state.wrong_keys().into_iter().collect();
     problems.iter().for_each(|problem| report.bad(format!("key {problem}")));
     state.bearer.refresh().await;
     let problems = state.bearer.problems();

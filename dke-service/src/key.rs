@@ -50,7 +50,7 @@ pub(crate) struct Members {
     keys: Vec<(Arc<Hsm>, RsaKey)>,
     /// Of those.
     fleet: Option<Fleet<RsaKey>>,
-    /// Why it is nowhere, if it is.
+    /// What the first token said on which it was not found, if there is one.
     error: Option<Pkcs11Error>,
     /// Which token has another key under its label, if one has.
     replaced: Option<String>,
@@ -270,7 +270,8 @@ impl Members {
         self.fleet.as_ref()
     }
 
-    /// Why there is no fleet.
+    /// Why it was not found on one of its tokens: where it is on none, why there is no
+    /// fleet.
     pub(crate) fn error(&self) -> Option<&Pkcs11Error> {
         self.error.as_ref()
     }

@@ -149,7 +149,7 @@ impl Metrics {
         );
         registry.register(
             "key_problems",
-            "Generations of keys that are not served, or of which a token has another key",
+            "Generations of keys that are not served, or that a token lacks or has another key for",
             self.key_problems.clone(),
         );
         registry.register_with_unit(

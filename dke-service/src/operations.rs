@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
 use twinlock_pkcs11::{Done, ErrorKind, Pkcs11Error};
+use twinlock_service::log::micros;
 use zeroize::Zeroizing;
 
 use crate::access::Decision;
@@ -13,7 +14,7 @@ use crate::error::ErrorName;
 use crate::key::{Generation, Key, Members};
 use crate::metrics::Metrics;
 use crate::public_key::{PublicKeyResponse, expiry};
-use crate::record::{Record, micros};
+use crate::record::Record;
 use crate::state::State;
 use crate::wire::{DecryptRequest, plaintext_body};
 

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 use twinlock_service::listen::Peer;
 use twinlock_service::log::Timestamp;
-use twinlock_service::traces::Span;
+use twinlock_service::traces::{Span, steps_of_token};
 
 use crate::access::Match;
 use crate::bearer::Caller;
@@ -116,18 +116,13 @@ impl Record {
 
     /// Its span, of a request that took `total`.
     pub(crate) fn span(&self, total: Duration) -> Span<'_, Self> {
-        let step = |micros: Option<u64>| Duration::from_micros(micros.unwrap_or_default());
-        let steps = match self.hsm {
-            Some(_) => vec![("queue", step(self.queue_us)), ("hsm", step(self.hsm_us))],
-            None => Vec::new(),
-        };
         Span {
             name: self.operation.unwrap_or("request"),
             record: self,
             start: self.time.0,
             end: self.time.0 + total,
             is_fault: self.status >= 500,
-            steps,
+            steps: steps_of_token(self.queue_us, self.hsm_us),
         }
     }
 
@@ -154,12 +149,6 @@ impl Record {
     pub(crate) fn note_generation(&mut self, generation: &Generation) {
         self.generation = Some(generation.number);
     }
-}
-
-/// As a record has it.
-#[must_use]
-pub fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

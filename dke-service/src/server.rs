@@ -22,7 +22,7 @@ use hyper::body::Incoming;
 use tower_service::Service;
 use twinlock_service::limit::InFlight;
 use twinlock_service::listen::{BodyError, Peer, read_body};
-use twinlock_service::log::RequestLog;
+use twinlock_service::log::{RequestLog, micros};
 use twinlock_service::traces::Traces;
 use zeroize::Zeroizing;
 
@@ -31,7 +31,7 @@ use crate::challenge::Challenge;
 use crate::error::ErrorName;
 use crate::metrics::Metrics;
 use crate::operations::{self, Answer, Call, Refusal};
-use crate::record::{Record, micros};
+use crate::record::Record;
 use crate::route::Route;
 use crate::state::State;
 use crate::wire::{self, MAX_BODY_LEN};

@@ -169,9 +169,9 @@ impl State {
         conflicts
     }
 
-    /// What is wrong with each generation that is not what it should be, as far as
-    /// is known.
-    pub(crate) fn key_problems(&self) -> Vec<String> {
+    /// What is wrong with each generation that is beneath two names or was exchanged,
+    /// as far as is known.
+    pub(crate) fn wrong_keys(&self) -> Vec<String> {
         self.generations().filter_map(Generation::problem).collect()
     }
 

@@ -6,7 +6,7 @@ use super::client::{OAEP, PublicKey, openssl};
 use super::issuer::{ALICE, Token};
 use super::service::{Dke, eventually, key, reloaded};
 use crate::support::cli::run;
-use crate::support::softhsm::uri_in;
+use crate::support::softhsm::{TOKEN, module, uri_in, uri_of};
 
 /// Whoever may write to a token could have files protected under a key of their own.
 #[test]
@@ -51,6 +51,29 @@ fn another_key_under_the_label_of_one_is_not_used() {
     });
     assert_decrypts(&dke, "Exchanged");
     eventually("nothing is wrong", || dke.metric("twinlock_dke_key_problems") == Some(0.0));
+}
+
+/// What the other one has is what it was, and is enough.
+#[test]
+fn a_key_exchanged_on_one_of_two_hsms_is_decrypted_with_on_the_other() {
+    let dke = with_key_on_two_hsms();
+    let public = dke.public_key("Exchanged");
+    assert_eq!(dke.decrypt(&public, &public.encrypt(b"x")).plaintext(), b"x");
+
+    dke.hsm.destroy_key("late");
+    create(&dke, "late");
+    let seen = "under the label \\\"late\\\" a has the public key ";
+    eventually("it is logged", || logged(&dke, seen));
+    eventually("it is counted", || dke.metric("twinlock_dke_key_problems") == Some(1.0));
+    assert!(dke.get("/readyz").unwrap().starts_with("HTTP/1.1 200"));
+    assert_eq!(dke.public_key("Exchanged").modulus, public.modulus);
+    for _ in 0..8 {
+        assert_eq!(dke.decrypt(&public, &public.encrypt(b"x")).plaintext(), b"x");
+    }
+    let under_new = encrypted_under(&dke, "late");
+    dke.decrypt(&public, &under_new).refused(400, "invalid_ciphertext");
+    let by: Vec<_> = dke.recorded(10).iter().map(|record| record["hsm"].to_string()).collect();
+    assert!(by[1..].iter().all(|hsm| hsm == "\"b\""), "{by:?}");
 }
 
 /// What a token has from the start can be as wrong as what it has later.
@@ -133,6 +156,30 @@ fn with_key_that_comes_later() -> Dke {
     dke.run();
     // Not until it is ready: whether a token has its keys is told by any one of them.
     eventually("it listens", || TcpStream::connect(dke.address).is_ok());
+    dke
+}
+
+/// `Exchanged`, whose object is the same key on two tokens, `a` and `b`.
+fn with_key_on_two_hsms() -> Dke {
+    let mut dke = Dke::prepared();
+    dke.hsm.add_token("second");
+    let pem = openssl(&dke.dir.work(), &["genrsa", "3072"], b"");
+    let der = openssl(&dke.dir.work(), &["rsa", "-traditional", "-outform", "DER"], &pem);
+    for token in [TOKEN, "second"] {
+        let uri = uri_of(dke.hsm.folder(), token, "late");
+        dke.dir.run_with(["keys", "create", "--from", "-", &uri], &der).ok();
+    }
+    let second = format!(
+        "[[hsm]]\nname = \"b\"\ntoken = \"pkcs11:token=second?module-path={}\"\n\
+         pin = {{ file = \"{}/pin\" }}\nsessions = 2\n\n[[key]]",
+        module().display(),
+        dke.dir.home().display()
+    );
+    let exchanged = key("Exchanged", "late", &format!("users = [\"{ALICE}\"]"));
+    let on_both = exchanged.replace("hsms = [\"a\"]", "hsms = [\"a\", \"b\"]");
+    dke.write_config(&(dke.config().replacen("[[key]]", &second, 1) + &on_both));
+    dke.run();
+    dke.wait_until_ready();
     dke
 }
 

@@ -10,6 +10,7 @@ use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, ObjectHandle};
 use cryptoki::session::{Session, UserType};
+use cryptoki::slot::Slot;
 use tempfile::TempDir;
 use twinlock_keys::Pkcs11Uri;
 use twinlock_pkcs11::{SecretString, create_token};
@@ -81,12 +82,12 @@ impl SoftHsm {
         self.in_child("rsa-2048", label, PIN);
     }
 
-    /// Another name for the keys of this one, which others made.
+    /// Another name in [`TOKEN`] for the keys of this one, which others made.
     pub(crate) fn copy_key(&self, label: &str, copy: &str) {
         self.in_child(&format!("copy of {label}"), copy, PIN);
     }
 
-    /// Destroys the keys of this name.
+    /// Destroys the keys of this name in [`TOKEN`].
     pub(crate) fn destroy_key(&self, label: &str) {
         self.in_child("nothing more", label, PIN);
     }
@@ -164,7 +165,9 @@ fn make_token(label: &str, pin: SecretString) {
 fn session(pin: &SecretString) -> Session {
     let module = Pkcs11::new(module()).unwrap();
     module.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)).unwrap();
-    let slot = module.get_slots_with_initialized_token().unwrap()[0];
+    let slots = module.get_slots_with_initialized_token().unwrap().into_iter();
+    let is_usual = |slot: &Slot| module.get_token_info(*slot).unwrap().label() == TOKEN;
+    let slot = { slots }.find(is_usual).expect("a token with that label");
     let session = module.open_rw_session(slot).unwrap();
     session.login(UserType::User, Some(pin)).unwrap();
     session

@@ -10,13 +10,14 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use twinlock_pkcs11::{Done, ErrorKind, Fleet, Pkcs11Error};
+use twinlock_service::log::micros;
 use zeroize::Zeroizing;
 
 use crate::authorization::{Input, Verdict};
 use crate::error::{ErrorName, XksError};
 use crate::key_store::{Generation, Key, KeyStore, Members};
 use crate::metrics::Metrics;
-use crate::record::{Record, micros};
+use crate::record::Record;
 use crate::state::State;
 use crate::uri_path::{ExternalKeyId, Operation};
 use crate::wire::RequestMetadata;

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 use twinlock_service::listen::Peer;
 use twinlock_service::log::Timestamp;
-use twinlock_service::traces::Span;
+use twinlock_service::traces::{Span, steps_of_token};
 
 /// One request, as far as it came.
 #[derive(Debug, Serialize)]
@@ -121,26 +121,15 @@ impl Record {
     /// Its span, of a request that took `total`.
     #[must_use]
     pub fn span(&self, total: Duration) -> Span<'_, Self> {
-        let step = |micros: Option<u64>| Duration::from_micros(micros.unwrap_or_default());
-        let steps = match self.hsm {
-            Some(_) => vec![("queue", step(self.queue_us)), ("hsm", step(self.hsm_us))],
-            None => Vec::new(),
-        };
         Span {
             name: self.operation.unwrap_or("request"),
             record: self,
             start: self.time.0,
             end: self.time.0 + total,
             is_fault: self.status >= 500,
-            steps,
+            steps: steps_of_token(self.queue_us, self.hsm_us),
         }
     }
-}
-
-/// As a record has it.
-#[must_use]
-pub fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
@@ -172,7 +161,6 @@ mod tests {
         (record.operation, record.status) = (Some("Encrypt"), 503);
         let total = Duration::from_millis(3);
         assert!(record.span(total).steps.is_empty(), "no token was asked");
-        record.hsm = Some("a".to_owned());
         (record.queue_us, record.hsm_us) = (Some(500), Some(2000));
         let span = record.span(total);
         assert_eq!((span.name, span.is_fault), ("Encrypt", true));

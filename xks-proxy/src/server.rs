@@ -17,7 +17,7 @@ use hyper::body::Incoming;
 use tower_service::Service;
 use twinlock_service::limit::InFlight;
 use twinlock_service::listen::{BodyError, Peer, read_body};
-use twinlock_service::log::RequestLog;
+use twinlock_service::log::{RequestLog, micros};
 use twinlock_service::traces::Traces;
 use zeroize::Zeroizing;
 
@@ -25,7 +25,7 @@ use crate::error::{ErrorName, XksError};
 use crate::key_store::KeyStore;
 use crate::metrics::Metrics;
 use crate::operations::{Answer, Call, Refusal};
-use crate::record::{Record, micros};
+use crate::record::Record;
 use crate::sigv4::{Claim, RequestHead, SignatureError};
 use crate::state::State;
 use crate::uri_path::{Operation, Route};

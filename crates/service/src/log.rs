@@ -9,6 +9,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
@@ -45,6 +46,12 @@ impl Default for LogSettings {
         let (requests, events) = (Target::Stdout, Target::Stdout);
         Self { requests, events, level: "info".to_owned() }
     }
+}
+
+/// A duration as records have it.
+#[must_use]
+pub fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Where lines go: `"stdout"`, or the path of a file.

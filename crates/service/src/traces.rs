@@ -70,6 +70,15 @@ pub struct Span<'a, R> {
     pub steps: Vec<(&'static str, Duration)>,
 }
 
+/// The steps of a request that a token did: how long it waited for a session, and how
+/// long the token took, in microseconds. None if no token was asked.
+#[must_use]
+pub fn steps_of_token(queue_us: Option<u64>, hsm_us: Option<u64>) -> Vec<(&'static str, Duration)> {
+    let times = [("queue", queue_us), ("hsm", hsm_us)];
+    let step = |(name, micros): (_, Option<u64>)| Some((name, Duration::from_micros(micros?)));
+    times.into_iter().filter_map(step).collect()
+}
+
 /// Why there are no traces.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
