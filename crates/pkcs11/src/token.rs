@@ -22,7 +22,7 @@ pub(crate) const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 /// A token with its workers: threads that each own a session.
 ///
 /// Clones share them. When the last clone is dropped the sessions are closed;
-/// that may take a quarter of a second if the module is slow.
+/// that may take a second if the module is slow.
 #[derive(Clone)]
 pub struct Token {
     open: Arc<Open>,

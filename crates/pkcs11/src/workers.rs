@@ -30,8 +30,10 @@ use crate::{ErrorKind, Pkcs11Error};
 /// token has.
 const FULL: Duration = Duration::from_millis(100);
 
-/// How long dropping the workers waits for them to close their sessions.
-const FAREWELL: Duration = Duration::from_millis(250);
+/// How long dropping the workers waits for them to close their sessions. A process
+/// that exits while one is still at it may crash in the module (SoftHSM did on a busy
+/// machine, after a quarter of a second).
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// A pool of workers, each with a state `S` of its own: a session, or the
 /// module's context.
