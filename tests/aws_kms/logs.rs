@@ -1,32 +1,21 @@
 //! No share in any log or error, whatever happens.
 
-use tracing::subscriber;
-use tracing_subscriber::filter::LevelFilter;
 use twinlock_keys::{KeyHolder as _, Share};
 
 use super::rig::{Rig, context, refusal};
 use crate::support::kms_proxy::Fault;
-use crate::support::logs::Log;
+use crate::support::logs::recorded;
+use crate::support::process::in_a_process;
 
-/// `tokio::test` runs on one thread, and so sees all that is logged.
-#[tokio::test]
-async fn no_share_is_in_a_log_even_at_trace() {
-    // Once before anybody listens: a line whose first use on another thread falls
-    // together with the start of listening would be lost for good.
+#[test]
+fn no_share_is_in_a_log_even_at_trace() {
+    in_a_process("aws_kms::logs::no_share_is_in_a_log_even_at_trace", a_few_calls);
+}
+
+async fn a_few_calls() {
+    let (log, _recording) = recorded();
     let rig = Rig::new();
     let key = rig.key().await;
-    let (_, wrapped) = rig.wrapped(&key).await;
-    key.unwrap_key(&wrapped, &context()).await.unwrap();
-
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_ansi(false)
-        .with_max_level(LevelFilter::TRACE)
-        .with_writer(move || writer.clone())
-        .finish();
-    let _guard = subscriber::set_default(subscriber);
-
     let (_, wrapped) = rig.wrapped(&key).await;
     key.unwrap_key(&wrapped, &context()).await.unwrap();
 

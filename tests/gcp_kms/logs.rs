@@ -1,28 +1,21 @@
 //! No share, token or private key in any log or error, whatever happens.
 
-use std::io;
-use std::sync::{Arc, Mutex};
-
-use tracing::subscriber;
-use tracing_subscriber::filter::LevelFilter;
 use twinlock_keys::{KeyHolder as _, Share};
 
 use super::rig::{Rig, context, refusal};
 use crate::support::cloud_kms::account::account;
 use crate::support::cloud_kms::{cut, echo};
+use crate::support::logs::recorded;
+use crate::support::process::in_a_process;
 use crate::support::proxy::Fault;
 
-/// `tokio::test` runs on one thread, and so sees all that is logged.
-#[tokio::test]
-async fn no_secret_is_in_a_log_even_at_trace() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_ansi(false)
-        .with_max_level(LevelFilter::TRACE)
-        .with_writer(move || writer.clone())
-        .finish();
-    let _guard = subscriber::set_default(subscriber);
+#[test]
+fn no_secret_is_in_a_log_even_at_trace() {
+    in_a_process("gcp_kms::logs::no_secret_is_in_a_log_even_at_trace", a_few_calls);
+}
+
+async fn a_few_calls() {
+    let (log, _recording) = recorded();
 
     let rig = Rig::new();
     let key = rig.key().await;
@@ -70,25 +63,5 @@ async fn a_share_is_in_no_error() {
             assert!(!text.contains("dHdpbmxvY2sgdHdpbmxvY2sg"), "in base64: {text}");
             assert!(!text.contains("plaintext"), "{text}");
         }
-    }
-}
-
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
-}
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }

@@ -14,12 +14,12 @@ impl Log {
 }
 
 /// Everything that this thread logs, at any level, until the second part is
-/// dropped.
+/// dropped. For a test in a process of its own: `tracing` loses a place for good
+/// that a thread of another test comes to first at the moment when this begins.
 ///
 /// While there is one dispatcher in the process, `tracing` asks only the thread
 /// that comes first to a place whether anybody listens there, and believes it
-/// for all: a thread of another test would silence this one. So there are two.
-#[cfg(feature = "azure-kv")]
+/// for all: a server's thread would silence this one. So there are two.
 pub(crate) fn recorded() -> (Log, impl Sized) {
     let second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::new());
     let log = Log::default();

@@ -19,6 +19,7 @@ pub(crate) mod moto;
 pub(crate) mod openbao;
 pub(crate) mod p11_fault;
 pub(crate) mod pages;
+pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod service;
 pub(crate) mod slapd;

@@ -16,6 +16,7 @@ use twinlock_keys::Pkcs11Uri;
 use twinlock_pkcs11::{SecretString, create_token};
 
 use super::kind::Kind;
+use super::process::{block_on, run_test};
 
 pub(crate) const PIN: &str = "7391-user";
 const SO_PIN: &str = "2648-officer";
@@ -105,18 +106,13 @@ impl SoftHsm {
 
     /// Has another process make what no program does.
     fn in_child(&self, what: &str, label: &str, pin: &str) {
-        let mut itself = Command::new(env::current_exe().unwrap());
-        itself.args(["--exact", "support::softhsm::makes_what_it_is_told_to", "--nocapture"]);
-        itself.envs(self.variables());
-        itself.envs([
-            ("TWINLOCK_TEST_MAKE", what),
-            ("TWINLOCK_TEST_LABEL", label),
-            ("TWINLOCK_TEST_PIN", pin),
-        ]);
-        let output = itself.output().unwrap();
-        let said = [output.stdout, output.stderr].concat();
-        let said = String::from_utf8_lossy(&said);
-        assert!(output.status.success() && said.contains("1 passed"), "{said}");
+        let told = [
+            ("TWINLOCK_TEST_MAKE", what.into()),
+            ("TWINLOCK_TEST_LABEL", label.into()),
+            ("TWINLOCK_TEST_PIN", pin.into()),
+        ];
+        let variables = self.variables().into_iter().chain(told);
+        run_test("support::softhsm::makes_what_it_is_told_to", variables);
     }
 
     pub(crate) fn variables(&self) -> [(&'static str, PathBuf); 2] {
@@ -157,8 +153,7 @@ fn makes_what_it_is_told_to() {
 
 fn make_token(label: &str, pin: SecretString) {
     let uri = Pkcs11Uri::of_key(label, "any").with_module_path(module().display().to_string());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let made = runtime.block_on(create_token(&uri, &SO_PIN.into(), &pin)).unwrap();
+    let made = block_on(create_token(&uri, &SO_PIN.into(), &pin)).unwrap();
     assert_eq!((made.label.as_str(), made.model.as_str()), (label, Kind::of_this_run().model()));
 }
 
@@ -206,16 +201,11 @@ fn make_rsa_2048(label: &str, pin: &SecretString) {
 /// module finds its tokens by a variable that has to be there from the start.
 pub(crate) fn in_a_process_with_a_token(name: &str, work: impl AsyncFnOnce(&Path)) {
     if let Some(folder) = env::var_os(FOLDER) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        return runtime.block_on(work(Path::new(&folder)));
+        return block_on(work(Path::new(&folder)));
     }
     let hsm = SoftHsm::with_token();
-    let mut itself = Command::new(env::current_exe().unwrap());
-    itself.args(["--exact", name, "--nocapture"]).envs(hsm.variables()).env(FOLDER, hsm.folder());
-    let output = itself.output().unwrap();
-    let said =
-        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
-    assert!(output.status.success() && said[0].contains("1 passed"), "{}", said.concat());
+    let folder = (FOLDER, hsm.folder().to_owned());
+    run_test(name, hsm.variables().into_iter().chain([folder]));
 }
 
 pub(crate) fn uri_in(folder: &Path, label: &str) -> String {
