@@ -67,6 +67,22 @@ fn a_slow_token_answers() {
     proxy.decrypt(&encrypted).ok();
 }
 
+/// Its own test takes both times together.
+#[test]
+fn a_slow_token_is_told_as_degraded_and_stays_in_use() {
+    let proxy = Proxy::start();
+    let told = |state: &str| {
+        let answer = proxy.ask("health", &json!({ "requestMetadata": metadata() })).ok();
+        answer.body["ekmFleetDetails"][0]["healthStatus"] == state
+    };
+    assert!(told("ACTIVE"));
+    proxy.faults("C_Encrypt delay 200ms\nC_Decrypt delay 200ms");
+    eventually("it is DEGRADED", || told("DEGRADED"));
+    proxy.encrypt(b"x").ok();
+    proxy.faults("");
+    eventually("it is ACTIVE", || told("ACTIVE"));
+}
+
 #[test]
 fn a_session_that_was_lost_is_opened_again_without_an_error() {
     let proxy = Proxy::start();
