@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::client::{Answer, OAEP, PublicKey};
 use super::issuer::{ALICE, Token};
 use super::service::{
-    Dke, HOST, NEW, OLD, ONLY, ORIGIN, confidential, decrypt_body, decrypt_request, path_of,
+    Dke, HOST, NEW, OLD, ONLY, ORIGIN, confidential, decrypt_body, decrypt_request, key, path_of,
 };
 use crate::support::http::Message;
 
@@ -32,6 +32,41 @@ fn a_plaintext_is_opaque() {
     let public = dke.public_key("Small");
     let plaintext = [&hex::decode("2c00ffff2000100002100000").unwrap()[..], &[0; 32]].concat();
     assert_eq!(dke.decrypt(&public, &public.encrypt(&plaintext)).plaintext(), plaintext);
+}
+
+/// Whatever else somebody encrypted under the public key.
+#[test]
+fn a_key_for_shares_decrypts_to_32_bytes_and_nothing_else() {
+    let dke = Dke::with(|config| {
+        let shares = key("Archive", "spare", &format!("users = [\"{ALICE}\"]"));
+        config + &shares.replace("microsoft-label", "shares")
+    });
+    let public = dke.public_key("Archive");
+    assert_eq!(dke.decrypt(&public, &public.encrypt(&[7; 32])).plaintext(), [7; 32]);
+    for len in [0, 31, 33, 44] {
+        let ciphertext = public.encrypt(&vec![7; len]);
+        dke.decrypt(&public, &ciphertext).refused(400, "invalid_ciphertext");
+    }
+}
+
+#[test]
+fn a_key_decrypts_so_many_times_in_a_second() {
+    let rated = "decrypts_per_second = 1\ngenerations";
+    let dke = Dke::with(|config| {
+        let spare = key("Rated", "spare", &format!("users = [\"{ALICE}\"]"));
+        config + &spare.replace("generations", rated)
+    });
+    let public = dke.public_key("Rated");
+    let ciphertext = public.encrypt(b"x");
+    let answers: Vec<_> = (0..20).map(|_| dke.decrypt(&public, &ciphertext)).collect();
+    assert_eq!(answers[0].status, 200);
+    let refused = answers.into_iter().find(|answer| answer.status != 200).unwrap();
+    assert!(refused.header("retry-after").is_some(), "{refused:?}");
+    let _ = refused.refused(429, "busy");
+    // Neither its public key nor another key counts.
+    dke.public_key("Rated");
+    let other = dke.public_key("Other");
+    assert_eq!(dke.decrypt(&other, &other.encrypt(b"y")).plaintext(), b"y");
 }
 
 #[test]

@@ -159,8 +159,9 @@ fn with_key_that_comes_later() -> Dke {
     dke
 }
 
-/// `Exchanged`, whose object is the same key on two tokens, `a` and `b`.
-fn with_key_on_two_hsms() -> Dke {
+/// `Exchanged`, whose object is the same key on two tokens: `a`, which can be made to
+/// fail, and `b`.
+pub(super) fn with_key_on_two_hsms() -> Dke {
     let mut dke = Dke::prepared();
     dke.hsm.add_token("second");
     let pem = openssl(&dke.dir.work(), &["genrsa", "3072"], b"");
@@ -177,7 +178,8 @@ fn with_key_on_two_hsms() -> Dke {
     );
     let exchanged = key("Exchanged", "late", &format!("users = [\"{ALICE}\"]"));
     let on_both = exchanged.replace("hsms = [\"a\"]", "hsms = [\"a\", \"b\"]");
-    dke.write_config(&(dke.config().replacen("[[key]]", &second, 1) + &on_both));
+    let config = dke.config().replacen("[[key]]", &second, 1) + &on_both;
+    dke.write_config(&format!("hedge_after_ms = 50\n{config}"));
     dke.run();
     dke.wait_until_ready();
     dke

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::client::Answer;
+use super::exchanged::with_key_on_two_hsms;
 use super::issuer::{ALICE, Token, first_key, other_key};
 use super::service::{Dke, eventually};
 use crate::support::proxy::Fault;
@@ -39,6 +40,27 @@ fn a_session_that_hangs_costs_its_caller_a_deadline_and_others_nothing() {
     });
     dke.faults("");
     assert_eq!(dke.decrypt(&public, &ciphertext).plaintext(), b"x");
+}
+
+#[test]
+fn while_one_of_two_hsms_fails_or_hangs_the_other_decrypts() {
+    let dke = with_key_on_two_hsms();
+    let public = dke.public_key("Exchanged");
+    let ciphertext = public.encrypt(b"x");
+    let functions = ["C_DecryptInit", "C_OpenSession", "C_FindObjectsInit"];
+    let gone = functions.map(|function| format!("{function} return CKR_DEVICE_REMOVED"));
+    let decrypts = || (0..6).all(|_| dke.decrypt(&public, &ciphertext).plaintext() == b"x");
+    dke.faults(&gone.join("\n"));
+    assert!(decrypts());
+    let records = dke.recorded(6);
+    assert!(records.iter().all(|record| record["hsm"] == "b"), "{records:?}");
+    dke.faults("C_Decrypt hang times 2");
+    assert!(decrypts());
+    dke.faults("");
+    eventually("the first is used again", || {
+        dke.decrypt(&public, &ciphertext).ok();
+        dke.recorded(1).last().unwrap()["hsm"] == "a"
+    });
 }
 
 #[test]
