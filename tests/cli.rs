@@ -12,6 +12,7 @@ mod large;
 mod many;
 mod memory;
 mod pipes;
+mod progress;
 mod ranges;
 mod reencrypt;
 mod reports;
