@@ -12,6 +12,7 @@ use super::issuer::{ALICE, Token};
 use super::service::{Dke, HOST, ONLY, eventually, key, reloaded, reloads};
 use crate::support::cli::run;
 use crate::support::kind::Kind;
+use crate::support::service::Stop;
 use crate::support::softhsm::{TOKEN, module};
 
 /// Decrypts all the time while `work` is done; none of it may fail.
@@ -32,10 +33,10 @@ fn under_load(dke: &Dke, work: impl FnOnce()) {
             let goal = answered.load(Ordering::Relaxed) + more;
             eventually("requests are answered", || answered.load(Ordering::Relaxed) >= goal);
         };
+        let _stop = Stop(&stop);
         enough(10);
         work();
         enough(10);
-        stop.store(true, Ordering::Relaxed);
     });
 }
 
@@ -254,10 +255,10 @@ fn one_that_is_killed_under_load_starts_again_and_decrypts() {
                 let _ = connection.and_then(|it| client::exchange(it, &request)); // it dies
             }
         });
+        let _stop = Stop(stop);
         dke.kill();
         dke.run();
         dke.wait_until_ready();
-        stop.store(true, Ordering::Relaxed);
     });
     assert_eq!(dke.decrypt(&public, &ciphertext).plaintext(), b"x");
 }

@@ -2,9 +2,9 @@
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -105,9 +105,12 @@ impl Service {
 
     /// What it recorded of requests.
     pub(crate) fn records(&self) -> Vec<Value> {
-        let file = self.dir.home().join("requests.jsonl");
-        let text = fs::read_to_string(file).unwrap_or_default();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        self.records_with("")
+    }
+
+    /// The same, of the lines with `text`.
+    pub(crate) fn records_with(&self, text: &str) -> Vec<Value> {
+        read_lines(&self.dir.home().join("requests.jsonl"), text)
     }
 
     /// A page of the operations' listener: head and body.
@@ -170,6 +173,25 @@ pub(crate) fn free_address() -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], port))
     });
     tries.find(|address| TcpListener::bind(address).is_ok()).expect("one of them is free")
+}
+
+/// The lines of JSON with `text`. Under load there are many, and the last one may be
+/// half written.
+pub(crate) fn read_lines(path: &Path, text: &str) -> Vec<Value> {
+    let lines = fs::read_to_string(path).unwrap_or_default();
+    let whole = lines.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+    let wanted = whole.filter(|line| line.contains(text));
+    wanted.map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Tells threads to stop, when an assertion fails, too: whoever began them waits for
+/// their end before that is said.
+pub(crate) struct Stop<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 #[track_caller]

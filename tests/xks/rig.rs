@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::support::cli::{Dir, Ended, program, run};
 use crate::support::http::{self, Message};
 use crate::support::leash::Leashed;
+use crate::support::service::read_lines;
 use crate::support::softhsm::{SoftHsm, TOKEN, module, uri_in, write_private};
 use crate::support::tls::{Authority, XKS_PROXY};
 use crate::support::{moto, python};
@@ -141,7 +142,7 @@ impl Rig {
 
     /// What the proxy recorded of requests.
     pub(super) fn recorded(&self) -> Vec<Value> {
-        read_lines(&self.dir.home().join("requests.jsonl"))
+        read_lines(&self.dir.home().join("requests.jsonl"), "")
     }
 
     fn is_ready(&self) -> bool {
@@ -268,7 +269,7 @@ impl Cloud {
 
     /// What it asked of the proxy for `operation` of KMS, and got.
     pub(super) fn calls_of_the_proxy(&self, operation: &str) -> Vec<Value> {
-        let mut records = read_lines(&self.log);
+        let mut records = read_lines(&self.log, "");
         records.retain(|record| {
             let metadata = &record["request"]["requestMetadata"];
             record["kind"] == "proxy" && metadata["kmsOperation"] == operation
@@ -278,7 +279,7 @@ impl Cloud {
 
     /// All that passed between it and the proxy, as text.
     pub(super) fn passed(&self) -> String {
-        let mut records = read_lines(&self.log);
+        let mut records = read_lines(&self.log, "");
         records.retain(|record| record["kind"] == "proxy");
         records.iter().map(Value::to_string).collect()
     }
@@ -331,9 +332,4 @@ pub(super) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(start.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
         thread::sleep(Duration::from_millis(20));
     }
-}
-
-fn read_lines(path: &Path) -> Vec<Value> {
-    let text = fs::read_to_string(path).unwrap_or_default();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }

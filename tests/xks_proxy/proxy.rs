@@ -131,7 +131,7 @@ generations = [{{ number = 1, object = "key-1" }}]
     pub(super) fn record(&self, request_id: &str) -> Value {
         let mut found = Value::Null;
         eventually("the request is recorded", || {
-            let mut records = self.records();
+            let mut records = self.records_with(request_id);
             let is_it = |record: &Value| record["kms_request_id"] == request_id;
             found = records.drain(..).find(is_it).unwrap_or(Value::Null);
             !found.is_null()

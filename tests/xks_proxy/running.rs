@@ -12,6 +12,7 @@ use serde_json::json;
 use super::proxy::{ID, PATH, Proxy, SECRET, eventually, metadata, names, xks_program};
 use super::signed::Signer;
 use crate::support::cli::run;
+use crate::support::service::Stop;
 use crate::support::softhsm::write_private;
 
 /// Encrypts and decrypts all the time while `work` is done; none of it may fail.
@@ -31,10 +32,10 @@ pub(super) fn under_load(proxy: &Proxy, work: impl FnOnce()) {
             let goal = answered.load(Ordering::Relaxed) + more;
             eventually("requests are answered", || answered.load(Ordering::Relaxed) >= goal);
         };
+        let _stop = Stop(&stop);
         enough(10);
         work();
         enough(10);
-        stop.store(true, Ordering::Relaxed);
     });
 }
 
@@ -116,10 +117,10 @@ fn a_proxy_that_is_killed_under_load_starts_again_and_decrypts() {
                 let _ = crate::support::http::exchange(address, &request); // it dies
             }
         });
+        let _stop = Stop(stop);
         proxy.kill();
         proxy.run();
         proxy.wait_until_ready();
-        stop.store(true, Ordering::Relaxed);
     });
     proxy.decrypt(&encrypted).ok();
     assert!(names(&proxy.dir.home().join("state")).contains(&"encryptions.json".to_owned()));
